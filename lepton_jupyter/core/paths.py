@@ -1,0 +1,317 @@
+"""Where things lie: the one place that knows the names of our files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from lepton_jupyter.core.errors import LeptonError
+
+SOCKET_PATH_MAX = 104  # 108 bytes on Linux with the end, 104 on macOS
+
+
+@dataclass(frozen=True)
+class Home:
+    """A LEPTON_HOME: everything that must outlive a process. Folders are 0700."""
+
+    root: Path
+
+    @classmethod
+    def current(cls) -> Home:
+        """Return the home of this process: ``LEPTON_HOME``, else platformdirs' user data folder."""
+        said = os.environ.get("LEPTON_HOME")
+        if said:
+            return cls(Path(said).expanduser().absolute())
+        from platformdirs import user_data_path  # a lazy import: not needed where LEPTON_HOME is set
+
+        return cls(user_data_path("lepton_jupyter"))
+
+    def make(self) -> Home:
+        """Make the folders that are missing, and return self.
+
+        Raises
+        ------
+        LeptonError
+            If the home cannot be made; the message names it.
+        """
+        try:
+            for folder in (self.root, self.runs, self.datasets, self.bundles, self.endpoints):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise LeptonError(
+                f"LEPTON_HOME '{self.root}' cannot be used: {error.strerror}.",
+                "Set LEPTON_HOME to a folder that you can write to.",
+                code="unavailable",
+            ) from error
+        return self
+
+    @property
+    def state_db(self) -> Path:
+        """SQLite: what is going on."""
+        return self.root / "state.db"
+
+    @property
+    def mlflow_db(self) -> Path:
+        """SQLite: MLflow's record of what was learned, where no server is set."""
+        return self.root / "mlflow.db"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """MLflow's artifacts, where no server is set."""
+        return self.root / "mlartifacts"
+
+    @property
+    def backend_record(self) -> Path:
+        """Which interpreter and host the backend of this home has."""
+        return self.root / "backend.json"
+
+    @property
+    def backend_log(self) -> Path:
+        """What keeper and backend print."""
+        return self.root / "backend.log"
+
+    @property
+    def runs(self) -> Path:
+        """One folder a run."""
+        return self.root / "runs"
+
+    @property
+    def datasets(self) -> Path:
+        """One folder a dataset, one a version in it."""
+        return self.root / "datasets"
+
+    @property
+    def bundles(self) -> Path:
+        """One folder a version's bundle, named by the run that made it."""
+        return self.root / "bundles"
+
+    @property
+    def endpoints(self) -> Path:
+        """One folder an endpoint."""
+        return self.root / "endpoints"
+
+    def run(self, run_id: str) -> RunFolder:
+        """Return the folder of a run, which need not exist."""
+        return RunFolder(self.runs / run_id)
+
+    def endpoint(self, name: str) -> EndpointFolder:
+        """Return the folder of an endpoint, which need not exist."""
+        return EndpointFolder(self.endpoints / name)
+
+    def runtime(self) -> Runtime:
+        """Return the runtime folder that belongs to this home."""
+        return Runtime.of(self)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run. One writer a file; the writer is named."""
+
+    root: Path
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name."""
+        return self.root.name
+
+    @property
+    def record(self) -> Path:
+        """``run.json``: what was asked. Written once, by the client."""
+        return self.root / "run.json"
+
+    @property
+    def environment(self) -> Path:
+        """``environment.json``, mode 0600: the environment of the notebook that asked. Written by the client."""
+        return self.root / "environment.json"
+
+    @property
+    def payload(self) -> Path:
+        """What the user's cells define, as files. Written by the client."""
+        return self.root / "payload"
+
+    @property
+    def kernel_events(self) -> Path:
+        """Append-only; written by the run's kernel."""
+        return self.root / "events.kernel.jsonl"
+
+    @property
+    def supervisor_events(self) -> Path:
+        """Append-only; written by the run's supervisor."""
+        return self.root / "events.supervisor.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """Append-only; the two above merged under one sequence, with the backend's own. Written by the backend."""
+        return self.root / "events.jsonl"
+
+    @property
+    def notebook(self) -> Path:
+        """The executed notebook. Written by the supervisor (by the backend once the supervisor is dead)."""
+        return self.root / "notebook.ipynb"
+
+    @property
+    def source(self) -> Path:
+        """The notebook that is executed. Written by the client."""
+        return self.root / "source.ipynb"
+
+    @property
+    def log(self) -> Path:
+        """What supervisor and kernel print outside of cells."""
+        return self.root / "log.txt"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Written by the kernel."""
+        return self.root / "checkpoints"
+
+    @property
+    def bundle(self) -> Path:
+        """The bundle of a training run. Written by the kernel, moved into place when whole."""
+        return self.root / "bundle"
+
+    @property
+    def result(self) -> Path:
+        """``result.json``: what the run found, such as an evaluation. Written by the kernel."""
+        return self.root / "result.json"
+
+    @property
+    def reserve(self) -> Path:
+        """Room on the disk that is given back when the bundle is written."""
+        return self.root / "reserve.bin"
+
+
+@dataclass(frozen=True)
+class EndpointFolder:
+    """The folder of one endpoint. One writer a file; the writer is named."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """The endpoint's name."""
+        return self.root.name
+
+    @property
+    def config(self) -> Path:
+        """``endpoint.json``: what shall be served. Written by the backend; the endpoint follows it."""
+        return self.root / "endpoint.json"
+
+    @property
+    def status(self) -> Path:
+        """``status.json``: what is served. Written by the endpoint."""
+        return self.root / "status.json"
+
+    @property
+    def token(self) -> Path:
+        """The owner's token, mode 0600. Written by the backend."""
+        return self.root / "token"
+
+    @property
+    def log(self) -> Path:
+        """What the endpoint prints."""
+        return self.root / "log.txt"
+
+    @property
+    def requests(self) -> Path:
+        """Segments of the request log. Written by the endpoint."""
+        return self.root / "requests"
+
+    @property
+    def empty(self) -> Path:
+        """An empty folder: where the endpoint runs, and where no file of a graph can be found."""
+        return self.root / "empty"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Sockets, locks, connection files: short paths, on a local file system, made again if swept."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, home: Home) -> Runtime:
+        """Return the runtime folder of a home: ``$XDG_RUNTIME_DIR`` or ``/tmp``, ``lepton-UID-HASH``."""
+        base = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")  # noqa: S108  ownership is checked in make()
+        digest = hashlib.sha256(os.fsencode(home.root.resolve())).hexdigest()[:10]
+        root = base / f"lepton-{os.getuid()}-{digest}"
+        if len(os.fsencode(root)) > SOCKET_PATH_MAX - 40:
+            root = Path("/tmp") / root.name  # noqa: S108  a socket's path has 108 bytes
+        return cls(root)
+
+    def make(self) -> Runtime:
+        """Make the folder and those in it, and return self.
+
+        Raises
+        ------
+        LeptonError
+            If the folder belongs to another user or is a link.
+        """
+        for folder in (self.root, self.locks, self.kernels, self.leases):
+            try:
+                folder.mkdir(mode=0o700, exist_ok=True)
+            except FileNotFoundError:  # swept between two of these
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = self.root.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise LeptonError(
+                f"The runtime folder '{self.root}' is not a private folder of yours.",
+                "Remove it, or set XDG_RUNTIME_DIR to a private folder.",
+                code="unavailable",
+            )
+        return self
+
+    @property
+    def socket(self) -> Path:
+        """The backend's HTTP socket."""
+        return self.root / "backend.sock"
+
+    @property
+    def locks(self) -> Path:
+        """One file a process."""
+        return self.root / "locks"
+
+    @property
+    def leases(self) -> Path:
+        """One file a device."""
+        return self.root / "leases"
+
+    @property
+    def kernels(self) -> Path:
+        """Connection files and ipc sockets of runs' kernels."""
+        return self.root / "k"
+
+    @property
+    def backend_lock(self) -> Path:
+        """Held by the backend while it lives."""
+        return self.locks / "backend"
+
+    @property
+    def keeper_lock(self) -> Path:
+        """Held by the keeper while it lives."""
+        return self.locks / "keeper"
+
+    @property
+    def start_lock(self) -> Path:
+        """Held by the client that is starting keeper and backend."""
+        return self.locks / "start"
+
+    def run_lock(self, run_id: str) -> Path:
+        """Held by the run's supervisor while it lives."""
+        return self.locks / f"run-{run_id}"
+
+    def endpoint_lock(self, name: str) -> Path:
+        """Held by the endpoint while it lives."""
+        return self.locks / f"endpoint-{name}"
+
+    def lease(self, device: str) -> Path:
+        """Held by whatever uses the device."""
+        return self.leases / device
+
+
+def new_run_id() -> str:
+    """Return a fresh id: 12 hexadecimal digits."""
+    return secrets.token_hex(6)

@@ -1,0 +1,30 @@
+"""What an engine may say while it works. The runner hands it one; a test hands it a list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Session(Protocol):
+    """The engine's line to whoever follows the run."""
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run."""
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder: checkpoints and the bundle go below it."""
+
+    def log(self, *, step: int | None = None, **metrics: float) -> None:
+        """Record metrics at a step (an epoch in our own loop). Never raises because a disk is full."""
+
+    def note(self, key: str, value: Any) -> None:
+        """Record one JSON-ready fact under a key, such as ``threads`` or ``exportable``."""
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        """Say how far the work is."""
+
+    def should_stop(self) -> bool:
+        """Whether the user asked the run to stop; the engine ends at its next step and keeps its best."""

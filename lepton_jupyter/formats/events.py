@@ -1,0 +1,109 @@
+"""Events of a run: one JSON line each; only newline-ended lines count."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+KINDS = ("state", "metric", "note", "progress", "cell", "result", "log")
+
+
+class EventWriter:
+    """Append events to a file of one's own. A failed write is counted and named, and never raises.
+
+    Attributes
+    ----------
+    n_lost : int
+        Events that could not be written.
+    last_error : str
+        What the system said, such as ``No space left on device``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.n_lost = 0
+        self.last_error = ""
+        self._descriptor = -1
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            _repair_tail(self._descriptor)
+        except OSError as error:
+            self.last_error = error.strerror or str(error)
+
+    def write(self, kind: str, **data: Any) -> bool:
+        """Append one event with the time of now (seconds since 1970, UTC); False where it was lost."""
+        line = _encode({"at": time.time(), "kind": kind, **data}) + b"\n"
+        try:
+            written = os.write(self._descriptor, line)
+            if written != len(line):
+                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+                raise OSError(28, "No space left on device")  # noqa: TRY301  one way out for both
+        except OSError as error:
+            self.n_lost += 1
+            self.last_error = error.strerror or str(error)
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _repair_tail(descriptor: int) -> None:
+    """Cut a torn last line, so that the next one is not glued to it."""
+    size = os.fstat(descriptor).st_size
+    end = size
+    while end > 0:
+        start = max(0, end - 4096)
+        at = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if at >= 0:
+            end = start + at + 1
+            break
+        end = start
+    if end != size:
+        os.ftruncate(descriptor, end)
+
+
+class EventReader:
+    """Follow an event file by offset, across restarts of whoever reads.
+
+    Parameters
+    ----------
+    path : Path
+        The file need not be there yet.
+    offset : int
+        Bytes already read.
+    """
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        self.path = path
+        self.offset = offset
+
+    def read(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield ``(offset behind the event, event)`` for every whole line that is new. Lines that are not JSON are passed over."""
+        try:
+            if self.path.stat().st_size <= self.offset:
+                return
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                content = file.read()
+        except OSError:
+            return
+        for line in content[: content.rfind(b"\n") + 1].splitlines(keepends=True):
+            self.offset += len(line)
+            try:
+                event = _decode(line)
+            except msgspec.DecodeError:
+                continue
+            if isinstance(event, dict):
+                yield self.offset, event

@@ -1,0 +1,152 @@
+"""Records on disk: of a dataset's version, a run, a version's card."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct, field
+
+from lepton_jupyter.formats.schema import Schema
+
+
+class Finding(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that a person should know about a dataset.
+
+    Attributes
+    ----------
+    check : str
+        Which check found it: ``missing``, ``duplicates``, ``constant``, ``leakage``, ``imbalance``, ``mixed_types``,
+        ``outliers``, ``id_like``, ``personal`` …
+    column : str or None
+    text : str
+        One sentence with the figures.
+    level : str
+        ``info``, ``warning`` or ``problem``.
+    """
+
+    check: str
+    text: str
+    column: str | None = None
+    level: str = "warning"
+
+
+class DatasetRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``dataset.json``: one immutable version of a dataset.
+
+    Attributes
+    ----------
+    content_hash : str
+        sha256 over the table's content, in order.
+    flags_hash : str
+        sha256 over the flags that shape the version.
+    source : str
+        The path, glob or variable as typed; `source_kind` is ``file`` or ``variable``.
+    split_how : str
+        ``stratified``, ``random``, ``grouped``, ``time`` or ``none``.
+    split_rows : dict
+        Rows in each split.
+    n_new_rows : int
+        Rows that no earlier version had.
+    """
+
+    name: str
+    version: int
+    content_hash: str
+    flags_hash: str
+    source: str
+    source_kind: str
+    created_at: float
+    n_rows: int
+    schema: Schema
+    split_how: str
+    split_rows: dict[str, int]
+    flags: dict[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    n_new_rows: int = 0
+    class_counts: dict[str, int] = field(default_factory=dict)
+
+
+class RunRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``run.json``: what was asked. Written once by the client, before the backend hears of it.
+
+    Attributes
+    ----------
+    kind : str
+        ``train`` (a model by the engine), ``cell`` (``%%lepton train``), ``evaluate``, ``save`` or ``notebook``.
+    title : str
+        What a list shows: the model's or the notebook's name.
+    command : str
+        The line that was typed, as a magic.
+    spec : dict
+        The verb's struct as JSON.
+    parameters : dict
+        What papermill puts into the notebook's parameters cell.
+    model : str or None
+        Name under which a version is registered when the run ends, for kinds that make one.
+    model_version : str or None
+        For an evaluation: the run id of the version that is judged.
+    dataset : str or None
+        ``NAME@3`` pinned, with ``:split`` for an evaluation.
+    python : str
+        Interpreter of the notebook that asked.
+    cwd : str
+    parent : str or None
+        Id of the run inside which this one was asked.
+    needs_device : bool
+        Whether it waits for a device and holds a lease while it runs.
+    output : str or None
+        Where a copy of the executed notebook goes (``--to``).
+    asked_by : str
+        ``kernel``, ``shell`` …
+    """
+
+    run_id: str
+    kind: str
+    title: str
+    created_at: float
+    python: str
+    cwd: str
+    command: str = ""
+    spec: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    model_version: str | None = None
+    dataset: str | None = None
+    kernel: str | None = None
+    parent: str | None = None
+    needs_device: bool = False
+    output: str | None = None
+    asked_by: str = "kernel"
+    lepton_version: str = ""
+
+
+class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``card.json`` in a bundle: where a version comes from and what may be done with it.
+
+    Attributes
+    ----------
+    is_deployable : bool
+        False where the model could not be exported or proved equal; `why_not` says why.
+    trained_on : str or None
+        ``NAME@3``; None where it is not known.
+    trained_splits : tuple of str
+        Splits whose rows the weights or the choice of epoch have seen. Empty and ``trained_on`` None: rows unknown.
+    parity : dict
+        ``rows``, ``worst`` (largest absolute difference), ``tolerance``.
+    """
+
+    model: str
+    run_id: str
+    framework: str
+    is_deployable: bool
+    created_at: float
+    why_not: str = ""
+    trained_on: str | None = None
+    trained_splits: tuple[str, ...] = ()
+    params: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    best_epoch: int | None = None
+    epochs: int | None = None
+    stopped_at: int | None = None
+    parity: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,96 @@
+"""The columns of a table, as training saw them and as a request must bring them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct, field
+
+from lepton_jupyter.core.states import Task
+
+ColumnKind = Literal["number", "integer", "boolean", "datetime", "string"]
+
+SENTINEL = "\u2400missing"  # what a missing string travels as; data that contains it is refused
+
+
+class Column(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One feature column.
+
+    Attributes
+    ----------
+    name : str
+    kind : ColumnKind
+        ``number``, ``integer``, ``boolean`` (0/1) and ``datetime`` (seconds since 1970, UTC) travel as float64 with
+        null as NaN; ``string`` as text with null as `SENTINEL`.
+    has_missing : bool
+        Whether the data had missing values when the dataset was made. A request may always leave a value out.
+    categories : tuple of str
+        Of a string column: the values seen in the training split, sorted. Others count as unseen.
+    minimum, maximum : float or None
+        Range in the training split.
+    """
+
+    name: str
+    kind: ColumnKind
+    has_missing: bool = False
+    categories: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it travels in `txt`; the others in `num`."""
+        return self.kind == "string"
+
+
+class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What goes into a model and what comes out.
+
+    Attributes
+    ----------
+    columns : tuple of Column
+        The features in the table's order. ``num`` holds the non-text ones in this order, ``txt`` the text ones.
+    targets : tuple of str
+        Names of the target columns; empty where none is known.
+    task : Task or None
+    classes : tuple of str
+        Of a classification: the labels as text, in the order of the probabilities.
+    class_kind : ColumnKind
+        How labels are given back: ``string``, ``integer`` or ``boolean``.
+    positive : str or None
+        Of a binary task: the label that counts as positive.
+    id_column : str or None
+        The column that names a row.
+    dropped : tuple of str
+        Columns that a request may bring and that are not used (target, id, ignored).
+    example : dict
+        One real-looking row (medians and most frequent values), for the curl line.
+    tensor_shape : tuple of int or None
+        For a model of tensors: the shape of one row; `columns` is then empty and the graph's input is ``tensor``.
+    """
+
+    columns: tuple[Column, ...]
+    targets: tuple[str, ...] = ()
+    task: Task | None = None
+    classes: tuple[str, ...] = ()
+    class_kind: ColumnKind = "string"
+    positive: str | None = None
+    id_column: str | None = None
+    dropped: tuple[str, ...] = ()
+    example: dict[str, str | float | int | bool | None] = field(default_factory=dict)
+    tensor_shape: tuple[int, ...] | None = None
+
+    @property
+    def num(self) -> tuple[Column, ...]:
+        """Columns of the graph's input ``num``."""
+        return tuple(column for column in self.columns if not column.is_text)
+
+    @property
+    def txt(self) -> tuple[Column, ...]:
+        """Columns of the graph's input ``txt``."""
+        return tuple(column for column in self.columns if column.is_text)
+
+    @property
+    def positive_index(self) -> int:
+        """Place of the positive class among `classes`; the last one where none is named."""
+        return self.classes.index(self.positive) if self.positive is not None else len(self.classes) - 1

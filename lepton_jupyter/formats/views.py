@@ -1,0 +1,184 @@
+"""What the backend answers: runs, versions, endpoints, devices as clients see them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct, field
+
+from lepton_jupyter.core.states import EndpointState, RunState
+
+PROTOCOL = 1  # raised when a route or a view changes its meaning
+
+
+class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A `LeptonError` on the wire, under the key ``error``."""
+
+    message: str
+    hint: str = ""
+    code: str = "bad_input"
+    detail: str = ""
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    """``GET /v1/health``."""
+
+    protocol: int
+    version: str
+    python: str
+    pid: int
+    host: str
+    home: str
+    n_active: int
+    tracking: str
+    is_tracking_up: bool
+
+
+class RunView(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One run, as it stands.
+
+    Attributes
+    ----------
+    seq : int
+        Sequence number of its newest event; ``events?after=SEQ`` goes on from there.
+    metrics : dict
+        Newest value of every metric.
+    notes : dict
+        Facts that the run told: ``threads``, ``exportable``, ``rows_per_s`` …
+    progress : dict
+        ``done``, ``total``, ``unit``.
+    model : str or None
+        Name under which the run makes a version.
+    version : int or None
+        Number of that version, once it is registered.
+    error : Failure or None
+        Why it failed, stopped or was lost.
+    result : dict
+        Summary of what the run found (of an evaluation: verdict, metrics, intervals).
+    needs : str
+        What a queued run waits for.
+    """
+
+    run_id: str
+    kind: str
+    title: str
+    state: RunState
+    created_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    seq: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    version: int | None = None
+    dataset: str | None = None
+    model_version: str | None = None
+    parent: str | None = None
+    command: str = ""
+    folder: str = ""
+    error: Failure | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+    needs: str = ""
+
+
+class VersionView(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One version of a model.
+
+    Attributes
+    ----------
+    number : int or None
+        The registry's number; None while the registry does not answer: it then goes by its run's id.
+    bundle : str
+        Folder of the bundle.
+    manifest_hash : str
+        Pins the bundle.
+    verdict : str
+        Of its latest evaluation; empty where there is none.
+    """
+
+    model: str
+    run_id: str
+    number: int | None
+    bundle: str
+    manifest_hash: str
+    is_deployable: bool
+    created_at: float
+    why_not: str = ""
+    task: str | None = None
+    framework: str = ""
+    dataset: str | None = None
+    aliases: tuple[str, ...] = ()
+    metrics: dict[str, float] = field(default_factory=dict)
+    verdict: str = ""
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    remark: str = ""
+
+    @property
+    def ref(self) -> str:
+        """``NAME@3``, or the run's id while there is no number."""
+        return f"{self.model}@{self.number}" if self.number is not None else self.run_id
+
+
+class Release(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of an endpoint's history."""
+
+    at: float
+    action: str
+    version: str
+    who: str = ""
+    why: str = ""
+
+
+class EndpointView(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One endpoint, as it stands.
+
+    Attributes
+    ----------
+    version : str
+        What it serves (or shall serve): ``NAME@3``.
+    follows : str or None
+        ``NAME@champion`` where it follows an alias.
+    is_held : bool
+        Rolled back, and held there until the next promote or deploy.
+    url : str
+        ``http://127.0.0.1:PORT``.
+    token_path : str
+        File of mode 0600 that holds the token.
+    """
+
+    name: str
+    state: EndpointState
+    version: str
+    model: str
+    run_id: str
+    url: str
+    port: int
+    token_path: str
+    folder: str
+    created_at: float
+    follows: str | None = None
+    is_held: bool = False
+    n_restarts: int = 0
+    error: Failure | None = None
+    history: tuple[Release, ...] = ()
+    warning: str = ""
+
+
+class DeviceView(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One device and who holds it."""
+
+    name: str
+    kind: str
+    run_id: str | None = None
+    title: str = ""
+
+
+class DeployRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``POST /v1/endpoints``."""
+
+    name: str
+    model: str
+    port: int | None = None
+    force: str | None = None
+    who: str = ""

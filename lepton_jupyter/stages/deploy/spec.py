@@ -1,0 +1,50 @@
+"""The verbs of serving: ``deploy``, ``predict``, ``endpoints``, ``models``."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from lepton_jupyter.stages.verbs import Help, Verb
+
+
+class Deploy(Verb, kw_only=True, frozen=True):
+    """Serve a version over HTTP."""
+
+    verb: ClassVar[str] = "deploy"
+    does: ClassVar[str] = "Serve a version as an HTTP endpoint; again with another version swaps it without a pause."
+    positional: ClassVar[tuple[str, ...]] = ("model",)
+    examples: ClassVar[tuple[str, ...]] = ("deploy TumorNet --as diagnosis", "deploy TumorNet@champion --as diagnosis --port 8500")
+
+    model: Annotated[str, Help("NAME, NAME@3 or NAME@champion (then it follows the alias)")]
+    as_: Annotated[str, Help("name of the endpoint")]
+    port: Annotated[int | None, Help("port on 127.0.0.1; else a free one, kept over restarts", ge=1, le=65535)] = None
+    force: Annotated[str | None, Help("deploy a version that failed its evaluation; the reason is recorded")] = None
+
+
+class Predict(Verb, kw_only=True, frozen=True):
+    """Score rows with a version or an endpoint."""
+
+    verb: ClassVar[str] = "predict"
+    does: ClassVar[str] = "Score rows: by a model without a server, or by an endpoint."
+    positional: ClassVar[tuple[str, ...]] = ("model", "rows")
+    examples: ClassVar[tuple[str, ...]] = ("predict TumorNet new_patients.csv --to scored.parquet", "predict diagnosis new_patients.csv")
+
+    model: Annotated[str, Help("a model (NAME, NAME@3) or an endpoint")]
+    rows: Annotated[str, Help("path (CSV, Parquet, Arrow, JSONL), or a variable of the notebook")]
+    to: Annotated[str | None, Help("file to write: .parquet, .csv or .jsonl")] = None
+
+
+class Endpoints(Verb, kw_only=True, frozen=True):
+    """List endpoints."""
+
+    verb: ClassVar[str] = "endpoints"
+    does: ClassVar[str] = "List endpoints with their versions, states and addresses."
+    examples: ClassVar[tuple[str, ...]] = ("endpoints",)
+
+
+class Models(Verb, kw_only=True, frozen=True):
+    """List models."""
+
+    verb: ClassVar[str] = "models"
+    does: ClassVar[str] = "List models with their versions, aliases, metrics and verdicts."
+    examples: ClassVar[tuple[str, ...]] = ("models",)

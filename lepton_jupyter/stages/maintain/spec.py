@@ -1,0 +1,41 @@
+"""The verbs of maintenance: ``promote``, ``rollback``, ``delete``."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from lepton_jupyter.stages.verbs import Help, Verb
+
+
+class Promote(Verb, kw_only=True, frozen=True):
+    """Move an alias to a version; endpoints that follow it swap."""
+
+    verb: ClassVar[str] = "promote"
+    does: ClassVar[str] = "Give a version an alias (champion); the last one becomes previous, endpoints that follow it swap."
+    positional: ClassVar[tuple[str, ...]] = ("model", "alias")
+    examples: ClassVar[tuple[str, ...]] = ("promote TumorNet@3 champion",)
+
+    model: Annotated[str, Help("the version: NAME@3")]
+    alias: Annotated[str, Help("the alias")] = "champion"
+
+
+class Rollback(Verb, kw_only=True, frozen=True):
+    """Put an endpoint back to its last version and hold it there."""
+
+    verb: ClassVar[str] = "rollback"
+    does: ClassVar[str] = "Put an endpoint back to its last version, and hold it there until the next promote or deploy."
+    positional: ClassVar[tuple[str, ...]] = ("endpoint",)
+    examples: ClassVar[tuple[str, ...]] = ("rollback diagnosis",)
+
+    endpoint: Annotated[str, Help("the endpoint")]
+
+
+class Delete(Verb, kw_only=True, frozen=True):
+    """Remove a dataset's or a model's version, a run or an endpoint."""
+
+    verb: ClassVar[str] = "delete"
+    does: ClassVar[str] = "Remove a version, a run or an endpoint; what is in use is refused."
+    positional: ClassVar[tuple[str, ...]] = ("ref",)
+    examples: ClassVar[tuple[str, ...]] = ("delete model/TumorNet@1", "delete endpoint/diagnosis")
+
+    ref: Annotated[str, Help("what to remove: dataset/NAME@1, model/NAME@1, run/ID, endpoint/NAME")]
