@@ -103,11 +103,14 @@ def parse(text: str, kind: str | None = None) -> Reference:
         raise LeptonError(f"'{text}' is a {said}; a {kind} is wanted here.")
     rest, colon, split = rest.partition(":")
     if colon and split not in SPLITS:
-        raise LeptonError(f"No split named '{split}'. Known: {', '.join(SPLITS)}.{did_you_mean(split, SPLITS)}",
-                          code="not_found")
+        raise LeptonError(
+            f"No split named '{split}'. Known: {', '.join(SPLITS)}.{did_you_mean(split, SPLITS)}", code="not_found"
+        )
     name, at, which = rest.partition("@")
     if at and not which:
-        raise LeptonError(f"'{text}' ends in '@' without a version or an alias.", f"Try '{name}@1' or '{name}@champion'.")
+        raise LeptonError(
+            f"'{text}' ends in '@' without a version or an alias.", f"Try '{name}@1' or '{name}@champion'."
+        )
     kind = said or kind
     if not (kind in (None, "run") and _RUN_ID.match(name)):
         check_name(name, kind or "thing")

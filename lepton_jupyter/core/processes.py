@@ -232,7 +232,5 @@ def kept_environment(environment: Mapping[str, str] | None = None) -> dict[str, 
     """Return the allow-listed part of an environment: what the backend and endpoints get."""
     environment = os.environ if environment is None else environment
     return {
-        name: value
-        for name, value in environment.items()
-        if name in KEPT_VARIABLES or name.startswith(KEPT_PREFIXES)
+        name: value for name, value in environment.items() if name in KEPT_VARIABLES or name.startswith(KEPT_PREFIXES)
     }

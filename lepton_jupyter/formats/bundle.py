@@ -54,11 +54,17 @@ class Bundle:
         try:
             content = (self.root / name).read_bytes()
         except OSError as error:
-            raise LeptonError(f"{name} of bundle '{self.root.name}' cannot be read: {error.strerror}.",
-                              "Deploy another version, or train again.", code="failed") from error
+            raise LeptonError(
+                f"{name} of bundle '{self.root.name}' cannot be read: {error.strerror}.",
+                "Deploy another version, or train again.",
+                code="failed",
+            ) from error
         if hashlib.sha256(content).hexdigest() != expected:
-            raise LeptonError(f"{name} of bundle '{self.root.name}' is not what its manifest says: it was changed.",
-                              "Deploy another version, or train again.", code="refused")
+            raise LeptonError(
+                f"{name} of bundle '{self.root.name}' is not what its manifest says: it was changed.",
+                "Deploy another version, or train again.",
+                code="refused",
+            )
         return content
 
     def has(self, name: str) -> bool:
@@ -117,8 +123,11 @@ def open_bundle(folder: Path, manifest_hash: str | None = None) -> Bundle:
         raise LeptonError(f"'{folder.name}' holds no whole bundle.", "Train again.", code="not_found") from error
     found = hashlib.sha256(content).hexdigest()
     if manifest_hash is not None and found != manifest_hash:
-        raise LeptonError(f"The manifest of bundle '{folder.name}' is not the one that was registered.",
-                          "Deploy another version, or train again.", code="refused")
+        raise LeptonError(
+            f"The manifest of bundle '{folder.name}' is not the one that was registered.",
+            "Deploy another version, or train again.",
+            code="refused",
+        )
     try:
         manifest = _decode(content, Manifest)
     except msgspec.DecodeError as error:

@@ -85,6 +85,8 @@ class RunRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
         Name under which a version is registered when the run ends, for kinds that make one.
     model_version : str or None
         For an evaluation: the run id of the version that is judged.
+    against : str or None
+        For an evaluation: the run id of the version it is compared with.
     dataset : str or None
         ``NAME@3`` pinned, with ``:split`` for an evaluation.
     python : str
@@ -111,6 +113,7 @@ class RunRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     parameters: dict[str, Any] = field(default_factory=dict)
     model: str | None = None
     model_version: str | None = None
+    against: str | None = None
     dataset: str | None = None
     kernel: str | None = None
     parent: str | None = None

@@ -18,8 +18,12 @@ class Run(Verb, kw_only=True, frozen=True):
     examples: ClassVar[tuple[str, ...]] = ("run weekly_report.ipynb -p region=north",)
 
     notebook: Annotated[str, Help("path of the notebook")]
-    params: Annotated[dict[str, Any], Help("KEY=VALUE for the cell tagged 'parameters'; JSON, else text")] = field(default_factory=dict)
-    devices: Annotated[int, Help("devices to wait for and hold; 0 for a notebook that only asks for runs", ge=0, le=1)] = 0
+    params: Annotated[dict[str, Any], Help("KEY=VALUE for the cell tagged 'parameters'; JSON, else text")] = field(
+        default_factory=dict
+    )
+    devices: Annotated[
+        int, Help("devices to wait for and hold; 0 for a notebook that only asks for runs", ge=0, le=1)
+    ] = 0
     to: Annotated[str | None, Help("where a copy of the executed notebook goes")] = None
     detach: Annotated[bool, Help("return at once; show RUN follows it")] = False
 

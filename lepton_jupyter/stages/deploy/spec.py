@@ -13,7 +13,10 @@ class Deploy(Verb, kw_only=True, frozen=True):
     verb: ClassVar[str] = "deploy"
     does: ClassVar[str] = "Serve a version as an HTTP endpoint; again with another version swaps it without a pause."
     positional: ClassVar[tuple[str, ...]] = ("model",)
-    examples: ClassVar[tuple[str, ...]] = ("deploy TumorNet --as diagnosis", "deploy TumorNet@champion --as diagnosis --port 8500")
+    examples: ClassVar[tuple[str, ...]] = (
+        "deploy TumorNet --as diagnosis",
+        "deploy TumorNet@champion --as diagnosis --port 8500",
+    )
 
     model: Annotated[str, Help("NAME, NAME@3 or NAME@champion (then it follows the alias)")]
     as_: Annotated[str, Help("name of the endpoint")]
@@ -27,7 +30,10 @@ class Predict(Verb, kw_only=True, frozen=True):
     verb: ClassVar[str] = "predict"
     does: ClassVar[str] = "Score rows: by a model without a server, or by an endpoint."
     positional: ClassVar[tuple[str, ...]] = ("model", "rows")
-    examples: ClassVar[tuple[str, ...]] = ("predict TumorNet new_patients.csv --to scored.parquet", "predict diagnosis new_patients.csv")
+    examples: ClassVar[tuple[str, ...]] = (
+        "predict TumorNet new_patients.csv --to scored.parquet",
+        "predict diagnosis new_patients.csv",
+    )
 
     model: Annotated[str, Help("a model (NAME, NAME@3) or an endpoint")]
     rows: Annotated[str, Help("path (CSV, Parquet, Arrow, JSONL), or a variable of the notebook")]

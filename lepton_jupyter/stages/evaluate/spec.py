@@ -20,6 +20,8 @@ class Evaluate(Verb, kw_only=True, frozen=True):
 
     model: Annotated[str, Help("NAME, NAME@3, NAME@champion or a training run")]
     data: Annotated[str | None, Help("NAME:SPLIT; else the test split of the data it was trained on")] = None
-    require: Annotated[tuple[str, ...], Help("a metric and its bound, such as 'roc_auc >= 0.95'; repeat it for several")] = ()
+    require: Annotated[
+        tuple[str, ...], Help("a metric and its bound, such as 'roc_auc >= 0.95'; repeat it for several")
+    ] = ()
     against: Annotated[str | None, Help("version to compare with, such as champion")] = None
     seed: Annotated[int, Help("seed of the bootstrap", ge=0)] = 0

@@ -11,7 +11,9 @@ class Promote(Verb, kw_only=True, frozen=True):
     """Move an alias to a version; endpoints that follow it swap."""
 
     verb: ClassVar[str] = "promote"
-    does: ClassVar[str] = "Give a version an alias (champion); the last one becomes previous, endpoints that follow it swap."
+    does: ClassVar[str] = (
+        "Give a version an alias (champion); the last one becomes previous, endpoints that follow it swap."
+    )
     positional: ClassVar[tuple[str, ...]] = ("model", "alias")
     examples: ClassVar[tuple[str, ...]] = ("promote TumorNet@3 champion",)
 
@@ -23,7 +25,9 @@ class Rollback(Verb, kw_only=True, frozen=True):
     """Put an endpoint back to its last version and hold it there."""
 
     verb: ClassVar[str] = "rollback"
-    does: ClassVar[str] = "Put an endpoint back to its last version, and hold it there until the next promote or deploy."
+    does: ClassVar[str] = (
+        "Put an endpoint back to its last version, and hold it there until the next promote or deploy."
+    )
     positional: ClassVar[tuple[str, ...]] = ("endpoint",)
     examples: ClassVar[tuple[str, ...]] = ("rollback diagnosis",)
 

@@ -15,7 +15,9 @@ class Train(DataFlags, kw_only=True, frozen=True):
     """Train a model of the notebook in a kernel of its own, and make a version of it."""
 
     verb: ClassVar[str] = "train"
-    does: ClassVar[str] = "Train a model on a dataset in a kernel subprocess; ends with a version that can be judged and served."
+    does: ClassVar[str] = (
+        "Train a model on a dataset in a kernel subprocess; ends with a version that can be judged and served."
+    )
     positional: ClassVar[tuple[str, ...]] = ("model",)
     examples: ClassVar[tuple[str, ...]] = (
         "train TumorNet --data wdbc --epochs 30 --lr 1e-2 -p hidden=32",
@@ -36,7 +38,9 @@ class Train(DataFlags, kw_only=True, frozen=True):
     class_weight: Annotated[Literal["none", "balanced"], Help("weight classes by their rarity")] = "none"
     task: Annotated[Task | Literal["auto"], Help("what is predicted")] = "auto"
     scale_target: Annotated[bool, Help("standardise regression targets inside the loss")] = False
-    params: Annotated[dict[str, Any], Help("KEY=VALUE for the model's constructor; JSON, else text")] = field(default_factory=dict)
+    params: Annotated[dict[str, Any], Help("KEY=VALUE for the model's constructor; JSON, else text")] = field(
+        default_factory=dict
+    )
     detach: Annotated[bool, Help("return at once; show RUN follows it")] = False
 
 
