@@ -90,7 +90,7 @@ class EventReader:
         self.offset = offset
 
     def read(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield ``(offset behind the event, event)`` for every whole line that is new. Lines that are not JSON are passed over."""
+        """Yield ``(offset behind the event, event)`` for every whole new line; what is not JSON is passed over."""
         try:
             if self.path.stat().st_size <= self.offset:
                 return

@@ -1,0 +1,49 @@
+# What a stranger types: make demo, make test, make lab. What takes longer: make bench, make soak.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+# A relative home would move with a notebook's folder; /tmp keeps sockets' paths short.
+RUN := $(BIN)/python
+
+.PHONY: help demo lab test lint types walls unit notebooks bench soak clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+
+$(READY): pyproject.toml constraints.txt
+	@echo "Setting up .venv (once; a few minutes, about 2.5 GB with torch) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(RUN) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $(READY)
+
+demo: $(READY)  ## run the quickstart from data to endpoint in a home of its own
+	@$(RUN) example_notebooks/demo.py
+
+lab: $(READY)  ## open JupyterLab on the examples
+	@cd example_notebooks && ../$(RUN) -m jupyter lab
+
+test: lint types walls unit notebooks  ## everything that must hold
+
+lint: $(READY)
+	@$(RUN) -m ruff check -q . && $(RUN) -m ruff format -q --check .
+
+types: $(READY)
+	@$(RUN) -m mypy
+
+walls: $(READY)
+	@$(RUN) -c "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
+
+unit: $(READY)
+	@$(RUN) -m pytest -q -m "not soak" --ignore=tests/notebooks
+
+notebooks: $(READY)
+	@$(RUN) -m pytest -q tests/notebooks
+
+bench: $(READY)  ## speed, in tables
+	@for file in tests/benchmarks/*.py; do $(RUN) $$file || exit 1; done
+
+soak: $(READY)  ## what takes minutes: many seeds, long runs, every kill
+	@$(RUN) -m pytest -q -m soak --timeout=1800
+
+clean:  ## forget the demo and the caches
+	@rm -rf .demo .mypy_cache .ruff_cache .import_linter_cache build dist
