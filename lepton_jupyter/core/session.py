@@ -23,6 +23,9 @@ class Session(Protocol):
     def note(self, key: str, value: Any) -> None:
         """Record one JSON-ready fact under a key, such as ``threads`` or ``exportable``."""
 
+    def result(self, **summary: Any) -> None:
+        """Record what the run found, JSON-ready: a card shows it."""
+
     def progress(self, done: int, total: int, unit: str) -> None:
         """Say how far the work is."""
 
