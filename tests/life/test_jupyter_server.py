@@ -80,7 +80,7 @@ def server(home: Home, tmp_path: Path, eventually: Wait, request: pytest.Fixture
             f"--ServerApp.root_dir={EXAMPLES}",
             "--IdentityProvider.token=secret",
             *(culling if getattr(request, "param", "") == "culling" else ()),
-        ]
+        ],
         env={**os.environ, "JUPYTER_RUNTIME_DIR": str(folder), "JUPYTER_CONFIG_DIR": str(tmp_path / "config")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

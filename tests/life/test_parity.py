@@ -77,7 +77,7 @@ lepton.load('model/{model}').predict(rows).write_parquet({str(tmp_path / "load.p
             model,
             str(tmp_path / "rows.parquet"),
             str(tmp_path / "mlflow.parquet"),
-        ]
+        ],
         check=True,
         capture_output=True,
         cwd=tmp_path,
