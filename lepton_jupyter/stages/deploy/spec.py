@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
+from msgspec import Meta
+
 from lepton_jupyter.stages.verbs import Help, Verb
 
 
@@ -20,7 +22,9 @@ class Deploy(Verb, kw_only=True, frozen=True):
 
     model: Annotated[str, Help("NAME, NAME@3 or NAME@champion (then it follows the alias)")]
     as_: Annotated[str, Help("name of the endpoint")]
-    port: Annotated[int | None, Help("port on 127.0.0.1; else a free one, kept over restarts", ge=1, le=65535)] = None
+    port: Annotated[
+        Annotated[int, Meta(ge=1, le=65535)] | None, Help("port on 127.0.0.1; else a free one, kept over restarts")
+    ] = None
     force: Annotated[str | None, Help("deploy a version that failed its evaluation; the reason is recorded")] = None
 
 

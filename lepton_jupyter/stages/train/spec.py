@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from msgspec import field
+from msgspec import Meta, field
 
 from lepton_jupyter.core.states import Task
 from lepton_jupyter.stages.data.spec import DataFlags
@@ -28,12 +28,14 @@ class Train(DataFlags, kw_only=True, frozen=True):
     data: Annotated[str, Help("a dataset (NAME or NAME@3), or a variable of the notebook")]
     name: Annotated[str | None, Help("name of the model; else MODEL as typed")] = None
     epochs: Annotated[int, Help("passes over the training rows", ge=1)] = 20
-    batch_size: Annotated[int | Literal["auto"], Help("rows a step")] = "auto"
+    batch_size: Annotated[Annotated[int, Meta(ge=1)] | Literal["auto"], Help("rows a step")] = "auto"
     lr: Annotated[float, Help("learning rate", gt=0)] = 1e-3
     optimizer: Annotated[str, Help("name in torch.optim, in any case, or a name in the notebook")] = "adamw"
     loss: Annotated[str, Help("name in torch.nn, in any case, a name in the notebook, or auto")] = "auto"
     lr_scheduler: Annotated[str, Help("name in torch.optim.lr_scheduler, cosine, or constant")] = "cosine"
-    patience: Annotated[int | None, Help("epochs without a better validation loss before it ends", ge=1)] = None
+    patience: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Help("epochs without a better validation loss before it ends")
+    ] = None
     preprocess: Annotated[Literal["auto", "none"], Help("fill, scale and encode columns, or change nothing")] = "auto"
     class_weight: Annotated[Literal["none", "balanced"], Help("weight classes by their rarity")] = "none"
     task: Annotated[Task | Literal["auto"], Help("what is predicted")] = "auto"
