@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +197,7 @@ class Fills(TumorNet):
 
 
 @pytest.fixture
-def endpoint(with_data: Notebook, home: Home) -> Iterator[Callable[..., tuple[int, Any]]]:
+def endpoint(with_data: Notebook, home: Home) -> Callable[..., tuple[int, Any]]:
     """A deployed model; returns a function that posts a body and gives status and answer."""
     with_data.run("%lepton train TumorNet --data wdbc --epochs 2")
     with_data.run("%lepton deploy TumorNet --as diagnosis")
@@ -214,7 +214,7 @@ def endpoint(with_data: Notebook, home: Home) -> Iterator[Callable[..., tuple[in
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read() or b"{}")
 
-    yield post
+    return post
 
 
 def test_an_endpoint_answers_bad_requests_with_the_reason_and_never_500(
