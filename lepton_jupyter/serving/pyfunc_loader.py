@@ -1,0 +1,181 @@
+"""Load a bundle for ``mlflow.pyfunc``: one file that travels with the model, without anything else of ours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pandas as pd
+
+SENTINEL = "\u2400missing"  # what a missing string travels as (formats/schema.py)
+CHUNK_ROWS = 8192
+_WANTED = {"number": "numbers", "integer": "whole numbers", "boolean": "booleans (or 0 and 1)", "datetime": "dates"}
+
+
+def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> Model:
+    """Return the model of the bundle folder `path`; MLflow calls this."""
+    return Model(Path(path))
+
+
+class Model:
+    """A bundle's graph. Files are read once and compared with the manifest; nothing is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        hashes = json.loads((folder / "manifest.json").read_bytes())["files"]
+        self.schema = json.loads(_read(folder, "schema.json", hashes))
+        options = ort.SessionOptions()
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        with tempfile.TemporaryDirectory() as empty:  # a graph may name files to read: there are none where it looks
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", empty)
+            graph = _read(folder, "graph.onnx", hashes)
+            self.session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self.inputs = [given.name for given in self.session.get_inputs()]
+        self.output = "prediction" if self.schema.get("task") == "regression" else "probability"
+
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Return the prediction table: the id where the rows have it, predictions, a column for each class.
+
+        Parameters
+        ----------
+        model_input : pandas.DataFrame
+            Columns in any order; those that the model does not use (target, id, ignored) are passed over. For a model
+            of tensors: an array [N, ...].
+        params : dict, optional
+            Not used; MLflow may hand it over.
+
+        Raises
+        ------
+        ValueError
+            If a column is missing, unknown or of another kind; it is named.
+        """
+        if self.schema.get("tensor_shape") is not None:
+            tensor = np.asarray(model_input, dtype=np.float32).reshape(-1, *self.schema["tensor_shape"])
+            return self._table(self._run({"tensor": tensor}, len(tensor)), {})
+        frame = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame(model_input)
+        self._check_columns([str(name) for name in frame.columns])
+        columns = self.schema.get("columns", [])
+        numbers = [_numbers(frame[column["name"]], column) for column in columns if column["kind"] != "string"]
+        texts = [_texts(frame[column["name"]], column) for column in columns if column["kind"] == "string"]
+        feed: dict[str, Any] = {}
+        if numbers:
+            feed["num"] = np.column_stack(numbers)
+        if texts:
+            feed["txt"] = np.column_stack(texts)
+        name = self.schema.get("id_column")
+        ids = {name: frame[name].reset_index(drop=True)} if name is not None and name in frame.columns else {}
+        return self._table(self._run(feed, len(frame)), ids)
+
+    def _check_columns(self, given: list[str]) -> None:
+        names = [column["name"] for column in self.schema.get("columns", [])]
+        missing = [name for name in names if name not in given]
+        if missing:
+            raise ValueError(f"Columns are missing: {', '.join(missing)}. The model wants: {', '.join(names)}.")
+        dropped = {*self.schema.get("dropped", ()), *self.schema.get("targets", ()), self.schema.get("id_column")}
+        unknown = [name for name in given if name not in names and name not in dropped]
+        if unknown:
+            raise ValueError(f"The model knows no columns {', '.join(unknown)}. It wants: {', '.join(names)}.")
+
+    def _run(self, feed: dict[str, Any], n_rows: int) -> Any:
+        parts = [
+            self.session.run([self.output], {name: feed[name][at : at + CHUNK_ROWS] for name in self.inputs})[0]
+            for at in range(0, n_rows, CHUNK_ROWS)
+        ]
+        width = len(self.schema.get("classes", ())) or max(1, len(self.schema.get("targets", ())))
+        return np.concatenate(parts).reshape(n_rows, -1) if parts else np.empty((0, width), np.float32)
+
+    def _table(self, raw: Any, table: dict[str, Any]) -> pd.DataFrame:
+        if self.output == "prediction":
+            targets = self.schema.get("targets", ())
+            names = [f"prediction_{target}" for target in targets] if len(targets) > 1 else ["prediction"]
+            return pd.DataFrame({**table, **dict(zip(names, raw.astype(np.float64).T, strict=True))})
+        classes = self.schema["classes"]
+        if len(classes) == 2:
+            positive = classes.index(self.schema["positive"]) if self.schema.get("positive") is not None else 1
+            codes = np.where(raw[:, positive] >= 0.5, positive, 1 - positive)
+        else:
+            codes = raw.argmax(axis=1)
+        labels = [_label(text, self.schema.get("class_kind", "string")) for text in classes]
+        table["prediction"] = [labels[code] for code in codes]
+        shares = raw.astype(np.float64).T
+        return pd.DataFrame({**table, **{f"probability_{c}": p for c, p in zip(classes, shares, strict=True)}})
+
+
+def _read(folder: Path, name: str, hashes: dict[str, str]) -> bytes:
+    if name not in hashes:
+        raise ValueError(f"The bundle has no {name}: this version cannot score rows.")
+    content = (folder / name).read_bytes()
+    if hashlib.sha256(content).hexdigest() != hashes[name]:
+        raise ValueError(f"{name} is not what the bundle's manifest says: it was changed.")
+    return content
+
+
+def _label(text: str, kind: str) -> Any:
+    if kind == "integer":
+        return int(float(text))
+    if kind == "number":
+        return float(text)
+    return text.lower() in ("true", "1") if kind == "boolean" else text
+
+
+def _numbers(series: pd.Series, column: dict[str, Any]) -> Any:
+    """Return float64 [N], missing values as NaN."""
+    name, kind = column["name"], column["kind"]
+    wrong = ValueError(f"Column '{name}' wants {_WANTED[kind]}; it holds {series.dtype}.")
+    if kind == "datetime" and not pd.api.types.is_numeric_dtype(series.dtype):
+        return _seconds(series, name)
+    if pd.api.types.is_bool_dtype(series.dtype) and kind != "boolean":
+        raise wrong
+    if not pd.api.types.is_numeric_dtype(series.dtype) and not all(_is_number(v, kind) for v in series[series.notna()]):
+        raise wrong
+    values = series.to_numpy(dtype=np.float64, na_value=np.nan)
+    present = values[~np.isnan(values)]
+    if np.isinf(present).any():
+        raise ValueError(f"Column '{name}' holds an infinite value.")
+    if kind == "integer" and (present != np.floor(present)).any():
+        raise ValueError(f"Column '{name}' wants {_WANTED[kind]}; it holds fractions.")
+    if kind == "boolean" and ((present != 0) & (present != 1)).any():
+        raise ValueError(f"Column '{name}' wants {_WANTED[kind]}; it holds other numbers.")
+    return values
+
+
+def _is_number(value: Any, kind: str) -> bool:
+    if isinstance(value, (bool, np.bool_)):
+        return kind == "boolean"
+    return isinstance(value, (int, float, np.number))
+
+
+def _seconds(series: pd.Series, name: str) -> Any:
+    """Return seconds since 1970, UTC (also the zone of what names none), of dates or ISO 8601 text."""
+    present = series.notna().to_numpy(dtype=bool)
+    out = np.full(len(series), np.nan)
+    for place in np.flatnonzero(present):
+        value = series.iloc[place]
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            out[place] = float(value)
+            continue
+        try:
+            moment = pd.Timestamp(value)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"Column '{name}' wants {_WANTED['datetime']}; row {place} holds {value!r}.") from error
+        moment = moment.tz_localize("UTC") if moment.tzinfo is None else moment
+        out[place] = (moment - pd.Timestamp(0, tz="UTC")).total_seconds()
+    return out
+
+
+def _texts(series: pd.Series, column: dict[str, Any]) -> Any:
+    """Return object [N] of str, missing values as the sentinel."""
+    out = np.empty(len(series), dtype=object)
+    for place, (value, missing) in enumerate(zip(series, series.isna(), strict=True)):
+        if missing:
+            out[place] = SENTINEL
+        elif isinstance(value, str) and value != SENTINEL:
+            out[place] = value
+        else:
+            raise ValueError(f"Column '{column['name']}' wants text; row {place} holds {value!r}.")
+    return out

@@ -1,0 +1,166 @@
+"""Score packed rows with a bundle's graph: the one way, for endpoint, predict, evaluation and parity."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.formats.bundle import GRAPH, Bundle
+from lepton_jupyter.formats.packing import Packed, pack_rows
+from lepton_jupyter.formats.schema import Schema
+
+CHUNK_ROWS = 8192  # bounds the memory of what lies between a graph's nodes
+LOG_ERRORS_ONLY = 3
+
+_LABELS: dict[str, Callable[[str], Any]] = {
+    "string": str,
+    "integer": lambda text: int(float(text)),
+    "number": float,
+    "boolean": lambda text: text.lower() in ("true", "1"),
+}
+
+
+class Outputs(NamedTuple):
+    """What a graph says of N rows.
+
+    Attributes
+    ----------
+    prediction : NDArray
+        Classification: int64 [N], places in ``schema.classes``. Regression: float64 [N, T] in original units.
+    probability : NDArray or None
+        Classification: float32 [N, K] in the order of ``schema.classes``.
+    """
+
+    prediction: NDArray[Any]
+    probability: NDArray[np.float32] | None
+
+
+class Scorer:
+    """A graph in memory, ready to run. Safe to use from several threads at once.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    threads : int
+        Threads of one run. An endpoint takes one and runs several at once.
+
+    Raises
+    ------
+    LeptonError
+        If the bundle has no graph (the message says why), was changed, or the runtime does not take the graph.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+        self.schema: Schema = bundle.schema
+        if not bundle.has(GRAPH):
+            card = bundle.card
+            raise LeptonError(
+                f"{card.model} of run {card.run_id} has no graph: {card.why_not or 'it was not exported'}.",
+                "Its predictions on its own splits are stored; other rows need a version that can be exported.",
+                code="refused",
+            )
+        self._session = _open(bundle, threads)
+        self._inputs = tuple(given.name for given in self._session.get_inputs())
+        self._output = "prediction" if self.schema.task == "regression" else "probability"
+        names = [output.name for output in self._session.get_outputs()]
+        if self._output not in names:
+            raise LeptonError(
+                f"The graph of bundle '{bundle.root.name}' gives {', '.join(names)}; '{self._output}' is wanted.",
+                code="failed",
+            )
+
+    def score(self, rows: Packed | NDArray[np.float32]) -> Outputs:
+        """Score packed rows (for a model of tensors: float32 [N, \\*shape]).
+
+        The binary decision is the positive class where its probability is at least 0.5; else the most probable class.
+        """
+        n_rows = rows.n_rows if isinstance(rows, Packed) else rows.shape[0]
+        parts = [self._run(rows, start) for start in range(0, n_rows, CHUNK_ROWS)]
+        width = len(self.schema.classes) if self._output == "probability" else max(1, len(self.schema.targets))
+        raw = np.concatenate(parts) if len(parts) > 1 else parts[0] if parts else np.empty((0, width), np.float32)
+        if self._output == "prediction":
+            return Outputs(raw.astype(np.float64).reshape(n_rows, -1 if n_rows else width), None)
+        return Outputs(decide(self.schema, raw), raw)
+
+    def table(self, outputs: Outputs, ids: list[Any] | None = None) -> dict[str, list[Any]]:
+        """Return the prediction table as columns: the id where given, predictions, ``probability_CLASS`` in order."""
+        table: dict[str, list[Any]] = {}
+        if ids is not None and self.schema.id_column is not None:
+            table[self.schema.id_column] = ids
+        if outputs.probability is None:
+            targets = self.schema.targets
+            names = [f"prediction_{target}" for target in targets] if len(targets) > 1 else ["prediction"]
+            table.update(zip(names, outputs.prediction.T.tolist(), strict=True))
+            return table
+        read = _LABELS[self.schema.class_kind]
+        labels = [read(label) for label in self.schema.classes]
+        table["prediction"] = [labels[code] for code in outputs.prediction.tolist()]
+        columns = outputs.probability.T.tolist()
+        table.update(zip((f"probability_{label}" for label in self.schema.classes), columns, strict=True))
+        return table
+
+    def warm(self) -> None:
+        """Run one row and several, so that the first request is as fast as the next.
+
+        Raises
+        ------
+        LeptonError
+            If the graph does not run on rows of its own schema, or gives other columns than the schema names.
+        """
+        if self.schema.tensor_shape is not None:
+            row: Packed | NDArray[np.float32] = np.zeros((1, *self.schema.tensor_shape), np.float32)
+            several: Packed | NDArray[np.float32] = np.repeat(row, 8, axis=0)
+        else:
+            example = {column.name: self.schema.example.get(column.name) for column in self.schema.columns}
+            row, several = pack_rows(self.schema, [example]), pack_rows(self.schema, [example] * 8)
+        try:
+            for rows in (row, several):
+                self.table(self.score(rows))
+        except LeptonError:
+            raise
+        except Exception as error:  # whatever the runtime says of a graph: it is refused, with its words
+            raise LeptonError(f"The graph does not run on its example row: {error}", code="failed") from error
+
+    def _run(self, rows: Packed | NDArray[np.float32], start: int) -> NDArray[np.float32]:
+        feed: dict[str, NDArray[Any]]
+        if isinstance(rows, Packed):
+            end = start + CHUNK_ROWS
+            feed = {"num": rows.num[start:end], "txt": rows.txt[start:end]}
+        else:
+            feed = {"tensor": rows[start : start + CHUNK_ROWS]}
+        return self._session.run([self._output], {name: feed[name] for name in self._inputs})[0]
+
+
+def decide(schema: Schema, probability: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the place of the predicted class, int64 [N], for probabilities [N, K]."""
+    if len(schema.classes) != 2:
+        return probability.argmax(axis=1)
+    positive = schema.positive_index
+    return np.where(probability[:, positive] >= 0.5, positive, 1 - positive).astype(np.int64)
+
+
+def _open(bundle: Bundle, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = LOG_ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # burns cores while nobody asks
+    with tempfile.TemporaryDirectory(prefix="lepton-empty-") as empty:
+        # A graph may name files to be read as weights: there are none where it looks.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", empty)
+        try:
+            return ort.InferenceSession(bundle.read(GRAPH), options, providers=["CPUExecutionProvider"])
+        except LeptonError:
+            raise
+        except Exception as error:  # onnxruntime's exceptions share no base of their own
+            raise LeptonError(
+                f"The graph of bundle '{bundle.root.name}' cannot be loaded: {error}",
+                "Deploy another version, or train again.",
+                code="failed",
+            ) from error
