@@ -29,6 +29,8 @@ class Metric:
         What the function is given: ``label`` (predicted classes; 0/1 for a binary task), ``score`` (probability of the
         positive class), ``probability`` (all of them, [N, K]) or ``number`` (one target's predictions).
     greater_is_better : bool
+    is_share : bool
+        Whether it lies between 0 and 1: a bound such as 95 is then a mistake.
     method : str
         How its interval is made; empty where none is honest.
     """
@@ -39,6 +41,7 @@ class Metric:
     function: str
     needs: Needs
     greater_is_better: bool = True
+    is_share: bool = True
     method: IntervalMethod = "bootstrap"
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -58,9 +61,9 @@ _MACRO = {
 
 METRICS: tuple[Metric, ...] = (
     Metric("roc_auc", "binary", "ROC AUC", _SK + "roc_auc_score", "score", method="DeLong"),
-    Metric("average_precision", "binary", "Average precision", _SK + "average_precision_score", "score"),
+    Metric("average_precision", "binary", "Average precision", _OWN + "average_precision", "score"),
     Metric("accuracy", "binary", "Accuracy", _SK + "accuracy_score", "label", method="Wilson"),
-    Metric("balanced_accuracy", "binary", "Balanced accuracy", _SK + "balanced_accuracy_score", "label"),
+    Metric("balanced_accuracy", "binary", "Balanced accuracy", _OWN + "balanced_accuracy", "label"),
     Metric("precision", "binary", "Precision", _SK + "precision_score", "label", method="Wilson", options=_NAN),
     Metric("recall", "binary", "Recall", _SK + "recall_score", "label", method="Wilson", options=_NAN),
     Metric(
@@ -68,24 +71,24 @@ METRICS: tuple[Metric, ...] = (
         options={"pos_label": 0, **_NAN},
     ),
     Metric("f1", "binary", "F1", _SK + "f1_score", "label", method="Wilson", options=_NAN),
-    Metric("brier", "binary", "Brier score", _SK + "brier_score_loss", "score", greater_is_better=False),
-    Metric("log_loss", "binary", "Log loss", _OWN + "log_loss", "probability", greater_is_better=False),
+    Metric("brier", "binary", "Brier score", _SK + "brier_score_loss", "score", False),
+    Metric("log_loss", "binary", "Log loss", _OWN + "log_loss", "probability", False, False),
     Metric("accuracy", "multiclass", "Accuracy", _SK + "accuracy_score", "label", method="Wilson"),
     Metric("balanced_accuracy", "multiclass", "Balanced accuracy", _OWN + "balanced_accuracy", "label"),
     Metric("f1", "multiclass", "F1 (macro)", _SK + "f1_score", "label", options=_MACRO),
     Metric("precision", "multiclass", "Precision (macro)", _SK + "precision_score", "label", options=_MACRO),
     Metric("recall", "multiclass", "Recall (macro)", _SK + "recall_score", "label", options=_MACRO),
     Metric("roc_auc", "multiclass", "ROC AUC (one against the rest, macro)", _OWN + "roc_auc_ovr", "probability"),
-    Metric("log_loss", "multiclass", "Log loss", _OWN + "log_loss", "probability", greater_is_better=False),
-    Metric("rmse", "regression", "Root mean squared error", _SK + "root_mean_squared_error", "number", False),
-    Metric("mae", "regression", "Mean absolute error", _SK + "mean_absolute_error", "number", False),
-    Metric("mse", "regression", "Mean squared error", _SK + "mean_squared_error", "number", False),
-    Metric("r2", "regression", "R²", _OWN + "r2", "number"),
-    Metric("median_ae", "regression", "Median absolute error", _SK + "median_absolute_error", "number", False),
+    Metric("log_loss", "multiclass", "Log loss", _OWN + "log_loss", "probability", False, False),
+    Metric("rmse", "regression", "Root mean squared error", _SK + "root_mean_squared_error", "number", False, False),
+    Metric("mae", "regression", "Mean absolute error", _SK + "mean_absolute_error", "number", False, False),
+    Metric("mse", "regression", "Mean squared error", _SK + "mean_squared_error", "number", False, False),
+    Metric("r2", "regression", "R²", _OWN + "r2", "number", is_share=False),
+    Metric("median_ae", "regression", "Median absolute error", _SK + "median_absolute_error", "number", False, False),
     # The largest of a sample says nothing about the largest of all: a bootstrap never goes beyond it
     # (P. J. Bickel and D. A. Freedman, 1981, "Some asymptotic theory for the bootstrap"). So it has no interval.
-    Metric("max_error", "regression", "Largest error", _SK + "max_error", "number", False, method=""),
-    Metric("mape", "regression", "Mean absolute percentage error", _OWN + "mape", "number", False),
+    Metric("max_error", "regression", "Largest error", _SK + "max_error", "number", False, False, method=""),
+    Metric("mape", "regression", "Mean absolute percentage error", _OWN + "mape", "number", False, False),
 )  # fmt: skip
 
 PRIMARY: dict[Task, str] = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}

@@ -71,6 +71,7 @@ def parse_requirement(text: str, task: Task | None = None) -> Bound:
         raise LeptonError(f"'{number}' in '{text}' is not a number.", _EXAMPLE) from error
     if not math.isfinite(bound):
         raise LeptonError(f"The bound '{number}' in '{text}' is not a finite number.", _EXAMPLE)
+    _check_range(metric, bound, text)
     return Bound(metric, operator, bound)
 
 
@@ -84,3 +85,9 @@ def _check_metric(name: str, text: str, task: Task | None) -> None:
         f"No {kind} named '{name}' in '{text}'. Known: {', '.join(names)}.{did_you_mean(name.lower(), names)}",
         code="not_found",
     )
+
+
+def _check_range(name: str, bound: float, text: str) -> None:
+    if all(metric.is_share for metric in METRICS if metric.name == name) and not 0 <= bound <= 1:
+        hint = f"For {bound:g} % write {bound / 100:g}." if 1 < bound <= 100 else ""
+        raise LeptonError(f"{name} lies between 0 and 1; '{text}' asks for {bound:g}.", hint)
