@@ -1,0 +1,299 @@
+"""Profiles: what the columns of a set of rows look like, in a few kilobytes, and how far two of them differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from lepton_jupyter.formats.packing import Packed
+from lepton_jupyter.formats.schema import SENTINEL, Schema
+
+MAX_BINS = 64
+N_BINS = 10
+MAX_CATEGORIES = 100
+MIN_EXPECTED = (
+    5.0  # rarer cells are pooled: Cochran (1954), Some methods for strengthening the common chi-squared tests
+)
+
+
+class NumberProfile(Struct, frozen=True, kw_only=True):
+    """One column of numbers.
+
+    Attributes
+    ----------
+    edges : tuple of float
+        Inner edges, ascending, at most 63: bin i holds ``edges[i - 1] <= x < edges[i]``, the outer bins are open.
+    counts : tuple of int
+        Rows in each bin: one more than edges.
+    missing : int
+    minimum, maximum, mean, std : float or None
+        Of the values there are; None where there is none. `std` is that of the population (divided by n).
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    missing: int
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    std: float | None = None
+
+    @property
+    def n_values(self) -> int:
+        """Rows that have a value."""
+        return sum(self.counts)
+
+    def merged_bins(self, n_bins: int = N_BINS) -> tuple[int, ...]:
+        """Return the places in `edges` that part this column's rows into about `n_bins` equal bins."""
+        if len(self.counts) <= n_bins:
+            return tuple(range(len(self.edges)))
+        below = np.cumsum(self.counts)[:-1]
+        wanted = np.arange(1, n_bins) / n_bins * self.n_values
+        return tuple(sorted({int(np.argmin(np.abs(below - share))) for share in wanted}))
+
+
+class TextProfile(Struct, frozen=True, kw_only=True):
+    """One column of text.
+
+    Attributes
+    ----------
+    categories : tuple of str
+        The most frequent values, at most 100.
+    counts : tuple of int
+        Rows of each.
+    other : int
+        Rows of any other value.
+    missing : int
+    """
+
+    categories: tuple[str, ...]
+    counts: tuple[int, ...]
+    other: int
+    missing: int
+
+    @property
+    def n_values(self) -> int:
+        """Rows that have a value."""
+        return sum(self.counts) + self.other
+
+
+class Profile(Struct, frozen=True, kw_only=True):
+    """Every column of a set of rows."""
+
+    n_rows: int
+    numbers: dict[str, NumberProfile]
+    texts: dict[str, TextProfile]
+
+
+class Shift(NamedTuple):
+    """How far a column's window is from its reference.
+
+    Attributes
+    ----------
+    psi : float
+        Population stability index over the cells, missing values being a cell of their own.
+    noise : float
+        What chance alone gives: (cells - 1)(1/n_reference + 1/n_window).
+    chi2 : float
+        Chi-squared statistic of the two rows of counts; `dof` its degrees of freedom.
+    """
+
+    psi: float
+    noise: float
+    chi2: float
+    dof: int
+
+
+def build(schema: Schema, packed: Packed) -> Profile:
+    """Return the profile of rows, with edges of their own: the reference.
+
+    Parameters
+    ----------
+    schema : Schema
+    packed : Packed
+        ``num`` float64 [N, k], ``txt`` [N, m].
+    """
+    numbers = {}
+    for place, column in enumerate(schema.num):
+        values = _present(packed.num[:, place])
+        numbers[column.name] = _count_numbers(values, len(packed.num) - len(values), _edges(values))
+    texts = {}
+    for place, column in enumerate(schema.txt):
+        counter = Counter(packed.txt[:, place].tolist())
+        counter.pop(SENTINEL, None)
+        top = sorted(counter, key=lambda value: (-counter[value], value))[:MAX_CATEGORIES]
+        texts[column.name] = _count_texts(packed.txt[:, place], tuple(top))
+    return Profile(n_rows=packed.n_rows, numbers=numbers, texts=texts)
+
+
+def count(reference: Profile, schema: Schema, packed: Packed) -> Profile:
+    """Return the profile of other rows over the edges and categories of a reference, which `psi` and `merge` need.
+
+    Parameters
+    ----------
+    reference : Profile
+    schema : Schema
+    packed : Packed
+    """
+    numbers = {}
+    for place, column in enumerate(schema.num):
+        values = _present(packed.num[:, place])
+        edges = np.asarray(reference.numbers[column.name].edges, dtype=np.float64)
+        numbers[column.name] = _count_numbers(values, len(packed.num) - len(values), edges)
+    texts = {
+        column.name: _count_texts(packed.txt[:, place], reference.texts[column.name].categories)
+        for place, column in enumerate(schema.txt)
+    }
+    return Profile(n_rows=packed.n_rows, numbers=numbers, texts=texts)
+
+
+def _present(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.sort(values[~np.isnan(values)])
+
+
+def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return inner edges for sorted values: every value of a few, else quantiles."""
+    if len(values) == 0:
+        return np.empty(0)
+    is_new = np.concatenate(([True], values[1:] != values[:-1]))
+    unique = values[is_new]
+    if len(unique) <= MAX_BINS:
+        return unique[1:]
+    places = (np.arange(1, MAX_BINS) / MAX_BINS * len(values)).astype(np.intp)
+    edges = np.unique(values[places])
+    return edges[edges > values[0]]
+
+
+def _count_numbers(values: NDArray[np.float64], missing: int, edges: NDArray[np.float64]) -> NumberProfile:
+    """Count sorted values."""
+    ends = np.concatenate((np.searchsorted(values, edges, side="left"), [len(values)]))
+    counts = np.diff(ends, prepend=0)
+    is_empty = len(values) == 0
+    return NumberProfile(
+        edges=tuple(edges.tolist()),
+        counts=tuple(counts.tolist()),
+        missing=int(missing),
+        minimum=None if is_empty else float(values[0]),
+        maximum=None if is_empty else float(values[-1]),
+        mean=None if is_empty else float(values.mean()),
+        std=None if is_empty else float(values.std()),
+    )
+
+
+def _count_texts(values: NDArray[np.object_], categories: tuple[str, ...]) -> TextProfile:
+    counter = Counter(values.tolist())
+    missing = counter.pop(SENTINEL, 0)
+    counts = tuple(counter.pop(category, 0) for category in categories)
+    return TextProfile(categories=categories, counts=counts, other=sum(counter.values()), missing=missing)
+
+
+def merge(first: Profile, second: Profile) -> Profile:
+    """Return the profile of both sets of rows together.
+
+    Means and spreads are joined as Chan, Golub and LeVeque (1979), Updating formulae and a pairwise algorithm for computing
+    sample variances, do.
+
+    Raises
+    ------
+    ValueError
+        If the two were not counted over the same edges and categories.
+    """
+    if first.numbers.keys() != second.numbers.keys() or first.texts.keys() != second.texts.keys():
+        raise ValueError("the profiles have different columns")
+    return Profile(
+        n_rows=first.n_rows + second.n_rows,
+        numbers={name: _merge_numbers(name, first.numbers[name], second.numbers[name]) for name in first.numbers},
+        texts={name: _merge_texts(name, first.texts[name], second.texts[name]) for name in first.texts},
+    )
+
+
+def _merge_numbers(name: str, a: NumberProfile, b: NumberProfile) -> NumberProfile:
+    if a.edges != b.edges:
+        raise ValueError(f"'{name}' was counted over different edges")
+    counts = tuple(x + y for x, y in zip(a.counts, b.counts, strict=True))
+    missing = a.missing + b.missing
+    if a.mean is None or a.std is None or a.minimum is None or a.maximum is None:
+        return NumberProfile(
+            edges=a.edges, counts=counts, missing=missing, minimum=b.minimum, maximum=b.maximum, mean=b.mean, std=b.std
+        )
+    if b.mean is None or b.std is None or b.minimum is None or b.maximum is None:
+        return NumberProfile(
+            edges=a.edges, counts=counts, missing=missing, minimum=a.minimum, maximum=a.maximum, mean=a.mean, std=a.std
+        )
+    n, m = a.n_values, b.n_values
+    delta = b.mean - a.mean
+    squares = n * a.std**2 + m * b.std**2 + delta**2 * n * m / (n + m)
+    return NumberProfile(
+        edges=a.edges,
+        counts=counts,
+        missing=missing,
+        minimum=min(a.minimum, b.minimum),
+        maximum=max(a.maximum, b.maximum),
+        mean=a.mean + delta * m / (n + m),
+        std=float(np.sqrt(squares / (n + m))),
+    )
+
+
+def _merge_texts(name: str, a: TextProfile, b: TextProfile) -> TextProfile:
+    if a.categories != b.categories:
+        raise ValueError(f"'{name}' was counted over different categories")
+    counts = tuple(x + y for x, y in zip(a.counts, b.counts, strict=True))
+    return TextProfile(categories=a.categories, counts=counts, other=a.other + b.other, missing=a.missing + b.missing)
+
+
+def psi(reference: Profile, window: Profile) -> dict[str, Shift]:
+    """Return how far each column of a window is from its reference.
+
+    The population stability index, sum (q - p) ln(q / p) (Siddiqi 2006, Credit Risk Scorecards), over about ten bins of equal
+    rows in the reference, or over the categories. Cells where fewer than five rows are expected on a side are pooled.
+
+    Raises
+    ------
+    ValueError
+        If the window was not counted over the reference's edges and categories (`count`).
+    """
+    shifts = {}
+    for name, ours in reference.numbers.items():
+        theirs = window.numbers[name]
+        if ours.edges != theirs.edges:
+            raise ValueError(f"'{name}' was counted over different edges")
+        places = ours.merged_bins()
+        shifts[name] = _shift(
+            [*_sums(ours.counts, places), ours.missing], [*_sums(theirs.counts, places), theirs.missing]
+        )
+    for name, of_text in reference.texts.items():
+        other = window.texts[name]
+        if of_text.categories != other.categories:
+            raise ValueError(f"'{name}' was counted over different categories")
+        shifts[name] = _shift(
+            [*of_text.counts, of_text.other, of_text.missing], [*other.counts, other.other, other.missing]
+        )
+    return shifts
+
+
+def _sums(counts: tuple[int, ...], places: tuple[int, ...]) -> list[int]:
+    starts = [0, *(place + 1 for place in places)]
+    return np.add.reduceat(np.asarray(counts), starts).tolist() if counts else []
+
+
+def _shift(reference: list[int], window: list[int]) -> Shift:
+    table = np.asarray([reference, window], dtype=np.float64)
+    table = table[:, table.sum(axis=0) > 0]
+    rows = table.sum(axis=1)
+    if (rows == 0).any():
+        return Shift(0.0, 0.0, 0.0, 0)
+    expected = rows[:, None] * table.sum(axis=0) / rows.sum()
+    is_rare = (expected < MIN_EXPECTED).any(axis=0)
+    if is_rare.any():
+        table = np.column_stack([table[:, ~is_rare], table[:, is_rare].sum(axis=1)])
+        expected = rows[:, None] * table.sum(axis=0) / rows.sum()
+    chi2 = float(((table - expected) ** 2 / expected).sum())
+    # half a row where a side has none, so that the logarithm exists
+    shares = np.maximum(table, 0.5) / rows[:, None]
+    p, q = shares
+    cells = table.shape[1]
+    return Shift(float(((q - p) * np.log(q / p)).sum()), float((cells - 1) * (1 / rows).sum()), chi2, cells - 1)

@@ -1,0 +1,232 @@
+"""Make a version of a dataset: read, check, split, profile, write."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.core.names import SPLITS, check_name
+from lepton_jupyter.core.paths import Home
+from lepton_jupyter.formats import profile as profiles
+from lepton_jupyter.formats.bundle import encode
+from lepton_jupyter.formats.records import DatasetRecord
+from lepton_jupyter.formats.schema import Schema
+from lepton_jupyter.stages.data import columns, findings, keys, reading, splits
+from lepton_jupyter.stages.data.packing import pack_frame
+from lepton_jupyter.stages.data.reading import read_table
+from lepton_jupyter.stages.data.spec import Data, DataFlags
+from lepton_jupyter.stages.data.store import Dataset, Store
+from lepton_jupyter.stages.data.target import MISSING_CODE, Target, codes_of, read_target
+
+__all__ = ["add", "read_table"]
+
+SHAPING = ("target", "positive", "id", "split", "group", "time", "ignore", "seed")
+SPLITTING = ("split", "group", "time", "seed")
+MIN_ROWS = 2
+
+
+class _Source(NamedTuple):
+    frame: pl.DataFrame
+    tensor: NDArray[np.float32] | None
+    flags: DataFlags
+    kind: str
+
+
+def add(home: Home, spec: Data, value: Any = None) -> tuple[DatasetRecord, bool]:
+    """Make a version of a dataset, unless the latest one has the same content and flags.
+
+    Parameters
+    ----------
+    home : Home
+    spec : Data
+    value : object, optional
+        The notebook's variable that ``spec.source`` names: a DataFrame, arrays, tensors, a tuple (x, y) … None: the source is
+        a path or a glob, relative to the working folder.
+
+    Returns
+    -------
+    tuple of DatasetRecord and bool
+        The latest version, and whether it was made just now.
+
+    Raises
+    ------
+    LeptonError
+        If source, flags or target cannot be used. Nothing is left on disk then.
+    """
+    check_name(spec.name, "dataset")
+    splits.parse_shares(spec.split)
+    source = _read(spec, value)
+    frame, flags = source.frame, source.flags
+    columns.check_columns(frame, flags)
+    target = read_target(frame, flags.target, positive=flags.positive)
+    features = (
+        columns.Features({}, tuple(frame.columns), [])
+        if source.tensor is not None
+        else (columns.choose_features(frame, flags))
+    )
+    draft = _rows(frame, flags, target, source.tensor)
+    hashes = _hashes(source)
+    store = Store(home)
+    with store.locked():
+        earlier = _latest(store, spec.name)
+        if earlier is not None and (earlier.record.content_hash, earlier.record.flags_hash) == hashes:
+            return earlier.record, False
+        known, n_new = _known(earlier, draft.keys, flags)
+        places = splits.draw(draft._replace(known=known), flags)
+        is_train = pl.Series(places == 0)
+        schema = _schema(frame, flags, target, features, is_train, source.tensor)
+        table = findings.Table(frame=frame, features=features, schema=schema, target=target, places=places, flags=flags)
+        record = DatasetRecord(
+            name=spec.name,
+            version=store.next_version(spec.name),
+            content_hash=hashes[0],
+            flags_hash=hashes[1],
+            source=spec.source,
+            source_kind=source.kind,
+            created_at=time.time(),
+            n_rows=frame.height,
+            schema=schema,
+            split_how=_how(flags, target),
+            split_rows={name: n for place, name in enumerate(SPLITS) if (n := int((places == place).sum()))},
+            flags=_plain(flags),
+            findings=findings.check(table),
+            n_new_rows=n_new,
+            class_counts=target.counts,
+        )
+        profile = profiles.build(schema, pack_frame(schema, frame.filter(is_train)))
+        kept = pl.DataFrame({"key": draft.keys, "split": places}, schema={"key": pl.UInt64, "split": pl.Int8})
+        return store.write(record, frame, kept, profile, source.tensor), True
+
+
+def _read(spec: Data, value: Any) -> _Source:
+    if value is None:
+        return _Source(reading.read_source(spec.source), None, spec, "file")
+    array = reading.array_of(value[0]) if isinstance(value, tuple) and value else None
+    if array is not None and array.ndim > 2:
+        return _read_tensor(spec, value, array)
+    frame = reading.frame_of(value)
+    flags = spec if spec.target else msgspec.structs.replace(spec, target=reading.target_names(value, frame))
+    return _Source(frame, None, flags, "variable")
+
+
+def _read_tensor(spec: Data, value: tuple[Any, ...], array: NDArray[Any]) -> _Source:
+    if len(value) != 2:
+        raise LeptonError(f"A tuple of {len(value)} cannot be data; (x, y) is wanted.", "Give data=(x, y).")
+    y = reading.frame_of((np.arange(len(array)), value[1])).drop("x0")
+    tensor = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(tensor).all():
+        raise LeptonError(
+            f"The tensor of shape {list(array.shape)} holds NaN or infinity.", "Fill or remove these rows."
+        )
+    flags = spec if spec.target else msgspec.structs.replace(spec, target=tuple(y.columns))
+    return _Source(y, tensor, flags, "variable")
+
+
+def _latest(store: Store, name: str) -> Dataset | None:
+    return store.open(name) if name in store.names() else None
+
+
+def _rows(frame: pl.DataFrame, flags: DataFlags, target: Target, tensor: NDArray[np.float32] | None) -> splits.Rows:
+    is_labelled = np.ones(frame.height, dtype=bool)
+    for name in flags.target:
+        is_labelled &= frame[name].is_not_null().to_numpy()
+    n = int(is_labelled.sum())
+    if n < MIN_ROWS or (n < 3 and splits.parse_shares(flags.split) is not None):
+        raise LeptonError(
+            f"{n} row{'s' * (n != 1)} with a target: that is too few to split and learn from.",
+            "Give more rows." if n < MIN_ROWS else "Give more rows, or use --split none.",
+        )
+    strata = codes_of(frame[flags.target[0]], target.classes) if target.classes else np.zeros(frame.height, np.int64)
+    return splits.Rows(
+        keys=_row_keys(frame, flags, tensor),
+        is_labelled=is_labelled & (strata != MISSING_CODE),
+        strata=strata,
+        groups=_groups(frame, flags),
+        times=splits.times_of(frame[flags.time]) if flags.time else None,
+        known=np.full(frame.height, splits.OUT, dtype=np.int8),
+    )
+
+
+def _row_keys(frame: pl.DataFrame, flags: DataFlags, tensor: NDArray[np.float32] | None) -> keys.Keys:
+    if tensor is None or flags.id is not None:
+        return keys.row_keys(frame, flags.id)
+    digests = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in tensor]
+    of_tensor = np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+    return keys.add_occurrence(keys.mix(of_tensor ^ keys.content_keys(frame)))
+
+
+def _groups(frame: pl.DataFrame, flags: DataFlags) -> keys.Keys | None:
+    """Return a number for each row's group; a row without one is a group of its own."""
+    if flags.group is None:
+        return None
+    if flags.time is not None:
+        raise LeptonError("--group and --time cannot both say how to split.", "Leave out one of them.")
+    of_group = keys.content_keys(frame.select(flags.group))
+    return np.where(frame[flags.group].is_null().to_numpy(), keys.row_keys(frame, flags.id), of_group)
+
+
+def _known(earlier: Dataset | None, ours: keys.Keys, flags: DataFlags) -> tuple[splits.Places, int]:
+    """Return the split that the latest version gave to each row, and how many rows are new to it.
+
+    Where the flags ask for another split than before, every row is drawn again.
+    """
+    known: splits.Places = np.full(len(ours), splits.OUT, dtype=np.int8)
+    if earlier is None:
+        return known, len(ours)
+    theirs, places = earlier.row_keys(), earlier.places()
+    order = np.argsort(theirs)
+    found = np.minimum(np.searchsorted(theirs, ours, sorter=order), len(theirs) - 1)
+    is_known = theirs[order][found] == ours
+    before = earlier.record.flags
+    if all(before.get(name) == value for name, value in _plain(flags).items() if name in SPLITTING):
+        known[is_known] = places[order][found][is_known]
+    return known, int((~is_known).sum())
+
+
+def _schema(
+    frame: pl.DataFrame,
+    flags: DataFlags,
+    target: Target,
+    features: columns.Features,
+    is_train: pl.Series,
+    tensor: NDArray[np.float32] | None,
+) -> Schema:
+    return Schema(
+        columns=columns.describe(frame, features.kinds, is_train),
+        targets=flags.target,
+        task=target.task,
+        classes=target.classes,
+        class_kind=target.class_kind,
+        positive=target.positive,
+        id_column=flags.id,
+        dropped=features.dropped,
+        example=columns.example_row(frame.filter(is_train), features.kinds),
+        tensor_shape=None if tensor is None else tuple(tensor.shape[1:]),
+    )
+
+
+def _how(flags: DataFlags, target: Target) -> str:
+    if splits.parse_shares(flags.split) is None:
+        return "none"
+    if flags.group is not None:
+        return "grouped"
+    if flags.time is not None:
+        return "time"
+    return "stratified" if target.classes else "random"
+
+
+def _plain(flags: DataFlags) -> dict[str, Any]:
+    shaping = {name: getattr(flags, name) for name in SHAPING}
+    return msgspec.to_builtins(shaping)
+
+
+def _hashes(source: _Source) -> tuple[str, str]:
+    extra = () if source.tensor is None else (source.tensor,)
+    return keys.content_hash(source.frame, *extra), hashlib.sha256(encode(_plain(source.flags))).hexdigest()
