@@ -2,14 +2,69 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.core.paths import Home
+from lepton_jupyter.formats.bundle import Bundle
 from lepton_jupyter.formats.evaluation import Comparison
+from lepton_jupyter.stages.data.store import Dataset
 from lepton_jupyter.stages.evaluate.intervals import FEWEST_DEFINED, FEWEST_ROWS, LEVEL, Z, delong
 from lepton_jupyter.stages.evaluate.metrics import Metric
 from lepton_jupyter.stages.evaluate.resampling import N_DRAWS, bootstrap, n_draws_for
 from lepton_jupyter.stages.evaluate.sample import Sample
 from lepton_jupyter.stages.evaluate.scores import value_of
+from lepton_jupyter.stages.evaluate.scoring import on_same_terms, score_split
+from lepton_jupyter.stages.evaluate.seen import seen_rows
+
+
+class Against(NamedTuple):
+    """With what a version is compared, and how."""
+
+    bundle: Bundle
+    version: str
+    metric: Metric
+    seed: int
+
+
+def compare_versions(
+    bundle: Bundle, dataset: Dataset, split: str, ours: Sample, *, asked: Against, home: Home
+) -> Comparison:
+    """Compare a version with another one on the rows of a split that neither was trained on.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The version.
+    ours : Sample
+        Of the whole split, as `score_split` gave it.
+    home : Home
+        Where the datasets lie on which the two were trained.
+
+    Returns
+    -------
+    Comparison
+        ``INCONCLUSIVE`` with the reason where there are no such rows, or they are not known.
+    """
+
+    def answer(reason: str) -> Comparison:
+        return inconclusive(against=asked.version, metric=asked.metric.name, n_rows=0, reason=reason)
+
+    if asked.bundle.manifest_hash == bundle.manifest_hash:
+        return answer("it is the same version")
+    seen_by_us, seen_by_them = (seen_rows(one, dataset, split, home=home) for one in (bundle, asked.bundle))
+    if seen_by_us is None or seen_by_them is None:
+        return answer(f"training rows of {'this version' if seen_by_us is None else asked.version} unknown")
+    fresh = ~(seen_by_us | seen_by_them)
+    if not fresh.any():
+        return answer(f"{dataset.ref}:{split} has no rows that neither was trained on")
+    try:
+        theirs = on_same_terms(score_split(asked.bundle, dataset, split, version=asked.version), ours)
+    except LeptonError as error:  # our own numbers stand; only the comparison has no answer
+        return answer(error.message)
+    return compare(ours.take(fresh), theirs.take(fresh), asked.metric, against=asked.version, seed=asked.seed)
 
 
 def inconclusive(*, against: str, metric: str, n_rows: int, reason: str) -> Comparison:
