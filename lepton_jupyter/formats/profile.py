@@ -194,8 +194,8 @@ def _count_texts(values: NDArray[np.object_], categories: tuple[str, ...]) -> Te
 def merge(first: Profile, second: Profile) -> Profile:
     """Return the profile of both sets of rows together.
 
-    Means and spreads are joined as Chan, Golub and LeVeque (1979), Updating formulae and a pairwise algorithm for computing
-    sample variances, do.
+    Means and spreads are joined as Chan, Golub and LeVeque (1979), Updating formulae and a pairwise algorithm for
+    computing sample variances, do.
 
     Raises
     ------
@@ -248,8 +248,8 @@ def _merge_texts(name: str, a: TextProfile, b: TextProfile) -> TextProfile:
 def psi(reference: Profile, window: Profile) -> dict[str, Shift]:
     """Return how far each column of a window is from its reference.
 
-    The population stability index, sum (q - p) ln(q / p) (Siddiqi 2006, Credit Risk Scorecards), over about ten bins of equal
-    rows in the reference, or over the categories. Cells where fewer than five rows are expected on a side are pooled.
+    The population stability index, sum (q - p) ln(q / p) (Siddiqi 2006, Credit Risk Scorecards), over about ten
+    bins of equal rows in the reference, or over the categories. Cells where fewer than five rows are expected on a side are pooled.
 
     Raises
     ------

@@ -42,6 +42,9 @@ def check_columns(frame: pl.DataFrame, flags: DataFlags) -> None:
             raise unknown(
                 "column", name, frame.columns, f"--{what.replace('ignored', 'ignore')} names a column of the data."
             )
+    repeated = [name for name in flags.target if flags.target.count(name) > 1]
+    if repeated:
+        raise LeptonError(f"--target {repeated[0]} is given twice.", "Name each target once.")
     for what, name in said:
         if what != "target" and name in flags.target:
             raise LeptonError(
@@ -66,8 +69,8 @@ def kind_of(dtype: pl.DataType) -> ColumnKind | None:
 def choose_features(frame: pl.DataFrame, flags: DataFlags) -> Features:
     """Decide which columns are features.
 
-    Targets, the id, the group, the time and ignored columns never are; neither are columns without any value, text that reads as
-    dates, free text, text of too many different values, and types that no model takes.
+    Targets, the id, the group, the time and ignored columns never are; neither are columns without any value, text
+    that reads as dates, free text, text of too many different values, and types that no model takes.
 
     Raises
     ------
@@ -83,6 +86,9 @@ def choose_features(frame: pl.DataFrame, flags: DataFlags) -> Features:
         series = frame[name]
         if name in roles:
             dropped.append(name)
+            if roles[name] in ("group", "time"):
+                text = f"{name} says how the rows are split (--{roles[name]}); it is no feature."
+                findings.append(Finding(check="no_feature", column=name, text=text, level="info"))
             continue
         kind = kind_of(series.dtype)
         finding = _why_not(series, kind)

@@ -177,7 +177,7 @@ def _mixed_types(table: Table) -> Iterable[Finding]:
             yield Finding(
                 check="mixed_types",
                 column=name,
-                text=f"{name} is read as text, though only {_rows(len(odd))} hold no number, such as '{str(odd[0])[:40]}'.",
+                text=f"{name} is text, but all values except {len(odd)} are numbers; one is '{str(odd[0])[:40]}'.",
             )
 
 
@@ -224,7 +224,7 @@ def _inexact(table: Table) -> Iterable[Finding]:
                 yield Finding(
                     check="inexact",
                     column=name,
-                    text=f"{name} has integers beyond 2^53, which a model sees rounded; --ignore {name} if it is an id.",
+                    text=f"{name} has integers beyond 2^53: a model sees them rounded; --ignore {name} if it is an id.",
                 )
 
 

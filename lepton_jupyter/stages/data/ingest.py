@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.core.names import SPLITS, check_name
+from lepton_jupyter.core.names import SPLITS, Reference, check_name
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.formats import profile as profiles
 from lepton_jupyter.formats.bundle import encode
@@ -47,8 +47,8 @@ def add(home: Home, spec: Data, value: Any = None) -> tuple[DatasetRecord, bool]
     home : Home
     spec : Data
     value : object, optional
-        The notebook's variable that ``spec.source`` names: a DataFrame, arrays, tensors, a tuple (x, y) … None: the source is
-        a path or a glob, relative to the working folder.
+        The notebook's variable that ``spec.source`` names: a DataFrame, arrays, tensors, a tuple (x, y) … None: the
+        source is a path or a glob, relative to the working folder.
 
     Returns
     -------
@@ -75,9 +75,9 @@ def add(home: Home, spec: Data, value: Any = None) -> tuple[DatasetRecord, bool]
     hashes = _hashes(source)
     store = Store(home)
     with store.locked():
-        earlier = _latest(store, spec.name)
-        if earlier is not None and (earlier.record.content_hash, earlier.record.flags_hash) == hashes:
-            return earlier.record, False
+        earlier = [store.open(Reference(spec.name, version=version)) for version in store.numbers(spec.name)]
+        if earlier and (earlier[-1].record.content_hash, earlier[-1].record.flags_hash) == hashes:
+            return earlier[-1].record, False
         known, n_new = _known(earlier, draft.keys, flags)
         places = splits.draw(draft._replace(known=known), flags)
         is_train = pl.Series(places == 0)
@@ -102,7 +102,14 @@ def add(home: Home, spec: Data, value: Any = None) -> tuple[DatasetRecord, bool]
         )
         profile = profiles.build(schema, pack_frame(schema, frame.filter(is_train)))
         kept = pl.DataFrame({"key": draft.keys, "split": places}, schema={"key": pl.UInt64, "split": pl.Int8})
-        return store.write(record, frame, kept, profile, source.tensor), True
+        try:
+            return store.write(record, frame, kept, profile, source.tensor), True
+        except OSError as error:
+            raise LeptonError(
+                f"Dataset '{spec.name}' cannot be written to '{home.datasets}': {error.strerror or error}.",
+                "Make room there, or set LEPTON_HOME to another folder.",
+                code="failed",
+            ) from error
 
 
 def _read(spec: Data, value: Any) -> _Source:
@@ -127,10 +134,6 @@ def _read_tensor(spec: Data, value: tuple[Any, ...], array: NDArray[Any]) -> _So
         )
     flags = spec if spec.target else msgspec.structs.replace(spec, target=tuple(y.columns))
     return _Source(y, tensor, flags, "variable")
-
-
-def _latest(store: Store, name: str) -> Dataset | None:
-    return store.open(name) if name in store.names() else None
 
 
 def _rows(frame: pl.DataFrame, flags: DataFlags, target: Target, tensor: NDArray[np.float32] | None) -> splits.Rows:
@@ -172,22 +175,23 @@ def _groups(frame: pl.DataFrame, flags: DataFlags) -> keys.Keys | None:
     return np.where(frame[flags.group].is_null().to_numpy(), keys.row_keys(frame, flags.id), of_group)
 
 
-def _known(earlier: Dataset | None, ours: keys.Keys, flags: DataFlags) -> tuple[splits.Places, int]:
-    """Return the split that the latest version gave to each row, and how many rows are new to it.
+def _known(earlier: list[Dataset], ours: keys.Keys, flags: DataFlags) -> tuple[splits.Places, int]:
+    """Return the split that an earlier version gave to each row (the latest counts), and how many rows none had.
 
-    Where the flags ask for another split than before, every row is drawn again.
+    Versions whose flags asked for another split do not count: a changed flag draws every row again.
     """
     known: splits.Places = np.full(len(ours), splits.OUT, dtype=np.int8)
-    if earlier is None:
-        return known, len(ours)
-    theirs, places = earlier.row_keys(), earlier.places()
-    order = np.argsort(theirs)
-    found = np.minimum(np.searchsorted(theirs, ours, sorter=order), len(theirs) - 1)
-    is_known = theirs[order][found] == ours
-    before = earlier.record.flags
-    if all(before.get(name) == value for name, value in _plain(flags).items() if name in SPLITTING):
-        known[is_known] = places[order][found][is_known]
-    return known, int((~is_known).sum())
+    has_been = np.zeros(len(ours), dtype=bool)
+    for dataset in earlier:
+        theirs = dataset.row_keys()
+        order = np.argsort(theirs)
+        found = order[np.minimum(np.searchsorted(theirs, ours, sorter=order), len(theirs) - 1)]
+        is_known = theirs[found] == ours
+        has_been |= is_known
+        before = dataset.record.flags
+        if all(before.get(name) == value for name, value in _plain(flags).items() if name in SPLITTING):
+            known[is_known] = dataset.places()[found][is_known]
+    return known, int((~has_been).sum())
 
 
 def _schema(

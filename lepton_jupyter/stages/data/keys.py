@@ -1,7 +1,7 @@
 """Rows and tables by their content: what stays the same from one version to the next.
 
-The hash is our own (splitmix64, Steele, Lea and Flood 2014, Fast splittable pseudorandom number generators, over canonical
-bits), because polars promises no equal hashes from one of its versions to the next and these lie on disk.
+The hash is our own (splitmix64, Steele, Lea and Flood 2014, Fast splittable pseudorandom number generators, over
+canonical bits), because polars promises no equal hashes from one of its versions to the next and these lie on disk.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def hash_text(text: str) -> np.uint64:
 def row_keys(frame: pl.DataFrame, id_column: str | None = None) -> Keys:
     """Return a key of every row, uint64 [N]: by its id, else by its content.
 
-    The n-th of several equal rows has a key of its own. The columns' order and whether a whole number is stored as integer
-    or float do not matter.
+    The n-th of several equal rows has a key of its own. The columns' order and whether a whole number is stored as
+    integer or float do not matter.
     """
     return add_occurrence(content_keys(frame.select(id_column) if id_column is not None else frame))
 

@@ -25,8 +25,8 @@ def leakage(
 ) -> Iterator[Finding]:
     """Yield a finding for each feature that alone tells the target.
 
-    Binary: rank AUC from 0.99. Several classes: the column's values alone name the class in 99 % of rows. Regression: rank
-    correlation (Spearman 1904) from 0.999. Under 20 rows nothing is said.
+    Binary: rank AUC from 0.99. Several classes: the column's values alone name the class in 99 % of rows. Regression:
+    rank correlation (Spearman 1904) from 0.999. Under 20 rows nothing is said.
     """
     rows = frame.filter(pl.Series(places >= 0))
     if rows.height < MIN_ROWS or schema.task is None:
@@ -83,7 +83,7 @@ def _finding(name: str, target: str, how: str) -> Finding:
 
 
 def rank_auc(values: NDArray[np.float64], is_positive: NDArray[np.bool_]) -> float:
-    """Return the share of pairs that the values rank right, ties counted half (Mann and Whitney 1947); 0.5 without pairs.
+    """Return the share of pairs that the values rank right, ties counted half (Mann and Whitney 1947); 0.5 without any.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Likely personal data, told by its form and check digits. Only a finding: nothing is removed, nothing is called anonymous."""
+"""Likely personal data, told by its form and check digits. Only a finding: nothing is removed or called anonymous."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def is_card(text: str) -> bool:
 
 
 def is_phone(text: str) -> bool:
-    """Whether a text reads as a telephone number: 8 to 15 digits with a plus, a bracket, or two groups parted by a sign."""
+    """Whether a text reads as a telephone number: 8 to 15 digits with a plus, a bracket, or two signs between them."""
     n_digits = sum(sign.isdigit() for sign in text)
     if not _PHONE.fullmatch(text) or not 8 <= n_digits <= 15:
         return False

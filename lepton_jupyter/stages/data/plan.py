@@ -1,8 +1,8 @@
 """The fitted preprocessing: from packed columns to a model's features, the same in numpy here and in ONNX (plan_graph).
 
 A plan is an ordered list of small steps. Each reads one column and gives one or more features, so that any order that a
-scikit-learn ColumnTransformer gives can be said. Everything is computed in float64 and cast to float32 at the end: float32
-before scaling loses dates, and moves values over the thresholds of trees.
+scikit-learn ColumnTransformer gives can be said. Everything is computed in float64 and cast to float32 at the end:
+float32 before scaling loses dates, and moves values over the thresholds of trees.
 """
 
 from __future__ import annotations
@@ -184,8 +184,8 @@ def fit_plan(schema: Schema, packed: Packed, *, mode: Mode = "dense") -> Plan:
     packed : Packed
         The training rows.
     mode : str
-        ``dense``: numbers filled with the median (with a feature that says where it was missing), centred and scaled by mean
-        and standard deviation; text one-hot, with a feature of its own for missing (where training has one) and for
+        ``dense``: numbers filled with the median (and a feature that says where one was missing), centred and
+        scaled by mean and standard deviation; text one-hot, with a feature of its own for missing (where training has one) and for
         values never seen. ``embed``: text as codes. ``none``: numbers as they are, NaN included.
 
     Raises

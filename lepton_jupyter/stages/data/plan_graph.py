@@ -102,8 +102,8 @@ def plan_graph(plan: Plan, schema: Schema, *, opset: int) -> onnx.ModelProto:
     Returns
     -------
     onnx.ModelProto
-        Inputs ``num`` double [N, k] (absent when k is 0) and ``txt`` string [N, m] (absent when m is 0); outputs ``numeric``
-        float32 [N, Fn] and, where there are codes, ``codes`` int64 [N, Fc].
+        Inputs ``num`` double [N, k] (absent when k is 0) and ``txt`` string [N, m] (absent when m is 0); outputs
+        ``numeric`` float32 [N, Fn] and, where there are codes, ``codes`` int64 [N, Fc].
     """
     graph = _Graph(schema)
     numeric = [_numeric(graph, kind, list(steps)) for kind, steps in groupby(plan.steps, type) if kind is not CodeStep]
@@ -133,8 +133,8 @@ def plan_graph(plan: Plan, schema: Schema, *, opset: int) -> onnx.ModelProto:
 
 
 def _join(graph: _Graph, parts: list[str], name: str) -> None:
-    op, attributes = ("Concat", {"axis": 1}) if len(parts) > 1 else ("Identity", {})
-    graph.nodes.append(helper.make_node(op, parts, [name], name=f"plan_{name}", **attributes))
+    one = helper.make_node("Identity", parts, [name], name=f"plan_{name}") if len(parts) == 1 else None
+    graph.nodes.append(one or helper.make_node("Concat", parts, [name], name=f"plan_{name}", axis=1))
 
 
 def _numeric(graph: _Graph, kind: type, steps: list[Any]) -> str:
@@ -146,9 +146,18 @@ def _numeric(graph: _Graph, kind: type, steps: list[Any]) -> str:
         values = graph.cast(missing, TensorProto.DOUBLE)
         scaled = graph.scale(values, [step.center for step in steps], [step.scale for step in steps])
         return graph.cast(scaled, TensorProto.FLOAT)
-    one = {LevelsStep: _levels, OneHotStep: _onehot, OrdinalStep: _ordinal}[kind]
-    parts = [one(graph, step) for step in steps]
+    parts = [_one(graph, step) for step in steps]
     return parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=1)
+
+
+def _one(graph: _Graph, step: Step) -> str:
+    if isinstance(step, LevelsStep):
+        return _levels(graph, step)
+    if isinstance(step, OneHotStep):
+        return _onehot(graph, step)
+    if isinstance(step, OrdinalStep):
+        return _ordinal(graph, step)
+    raise TypeError(type(step).__name__)
 
 
 def _numbers(graph: _Graph, steps: list[NumberStep]) -> str:

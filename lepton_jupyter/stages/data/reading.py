@@ -78,7 +78,7 @@ def read_source(source: str) -> pl.DataFrame:
         frame = read_table(source)
         paths = [source]
     else:
-        paths = sorted(glob.glob(str(Path(source).expanduser()), recursive=True))
+        paths = sorted(glob.glob(str(Path(source).expanduser()), recursive=True))  # noqa: PTH207  absolute ones too
         if not paths:
             raise LeptonError(f"No file matches '{source}' in '{Path.cwd()}'.", "Check the pattern.", code="not_found")
         frame = _stack({path: read_table(path) for path in paths})
@@ -115,7 +115,7 @@ def _reader(file: Path) -> Callable[[Path, Schema | None], pl.DataFrame]:
     if suffix in (".parquet", ".pq"):
         return lambda path, _: pl.read_parquet(path)
     if suffix in (".arrow", ".feather", ".ipc"):
-        return lambda path, _: pl.read_ipc(path, memory_map=False)
+        return lambda path, _: pl.read_ipc(path)
     if suffix in (".jsonl", ".ndjson"):
         return lambda path, _: pl.read_ndjson(path, infer_schema_length=None)
     raise LeptonError(f"'{file.name}' is of an unknown kind. Known: {', '.join(SUFFIXES)}.", "Convert the file.")
@@ -214,8 +214,7 @@ def _frame(value: Any, prefix: str) -> pl.DataFrame:
     if room == "pandas":
         return _from_pandas(value, prefix)
     if room == "pyarrow" and hasattr(value, "column_names"):
-        found = pl.from_arrow(value)
-        return found if isinstance(found, pl.DataFrame) else found.to_frame(prefix)
+        return pl.DataFrame(value)
     array = array_of(value)
     if array is not None:
         return _from_array(array, prefix)
@@ -259,7 +258,7 @@ def _from_pandas(value: Any, prefix: str) -> pl.DataFrame:
             missing = series.isna()
             columns[str(name)] = _series([None if gone else v for v, gone in zip(series, missing, strict=True)])
         else:
-            columns[str(name)] = pl.from_pandas(series, nan_to_null=True)
+            columns[str(name)] = pl.Series(str(name), pl.from_pandas(series, nan_to_null=True))
     return pl.DataFrame(columns)
 
 
@@ -283,6 +282,11 @@ def _clean(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the table with NaN as null, categories as text and decimals as floats."""
     casts = []
     for name, kind in frame.schema.items():
+        if kind == pl.Object:
+            raise LeptonError(
+                f"Column '{name}' holds objects of Python that are no values of a table.",
+                "Make numbers, text or dates of them, or leave the column out.",
+            )
         if kind.is_float():
             casts.append(pl.col(name).fill_nan(None))
         elif kind.is_decimal():

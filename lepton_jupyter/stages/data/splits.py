@@ -51,7 +51,9 @@ def parse_shares(text: str) -> tuple[float, float, float] | None:
     """
     if text.strip().lower() == "none":
         return None
-    hint = "Three shares that sum to 1 for train, validation and test, such as --split 0.6,0.2,0.2 or 0.8,0,0.2; or --split none."
+    hint = (
+        "Give three shares that sum to 1 for train, validation and test, such as --split 0.6,0.2,0.2; or --split none."
+    )
     try:
         shares = [float(part) for part in text.split(",")]
     except ValueError as error:
@@ -136,7 +138,7 @@ def _by_group(places: Places, rows: Rows, shares: tuple[float, ...], seed: np.ui
 
 
 def _by_time(places: Places, rows: Rows, shares: tuple[float, ...], order: Keys) -> None:
-    """Cut the rows in the order of time; later versions keep the cuts, so that no training row is newer than a test row."""
+    """Cut the rows in the order of time. Later versions keep the cuts: no training row is newer than a test row."""
     if rows.times is None:
         return
     new = np.flatnonzero(rows.is_labelled & (places == OUT))

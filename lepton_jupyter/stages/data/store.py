@@ -170,7 +170,15 @@ class Store:
             folders = sorted(self.home.datasets.iterdir())
         except FileNotFoundError:
             return []
-        return [folder.name for folder in folders if not folder.name.startswith(".") and self._numbers(folder.name)]
+        return [folder.name for folder in folders if not folder.name.startswith(".") and self.numbers(folder.name)]
+
+    def numbers(self, name: str) -> list[int]:
+        """Return the numbers of a name's versions, the oldest first; none where there is no such name."""
+        try:
+            folders = list((self.home.datasets / name).iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(int(folder.name) for folder in folders if folder.name.isdigit())
 
     def versions(self, name: str) -> list[DatasetRecord]:
         """Return the records of a name's versions, newest first.
@@ -180,7 +188,7 @@ class Store:
         LeptonError
             If there is no such name.
         """
-        numbers = self._numbers(name)
+        numbers = self.numbers(name)
         if not numbers:
             raise unknown("dataset", name, self.names(), "Make one by: data NAME SOURCE --target COLUMN")
         return [self._read(name, number) for number in reversed(numbers)]
@@ -198,7 +206,7 @@ class Store:
             If there is no such name, version or split.
         """
         found = parse(ref, "dataset") if isinstance(ref, str) else ref
-        numbers = self._numbers(found.name)
+        numbers = self.numbers(found.name)
         if not numbers:
             raise unknown("dataset", found.name, self.names(), "Make one by: data NAME SOURCE --target COLUMN")
         if found.alias is not None or (found.version is not None and found.version not in numbers):
@@ -227,7 +235,7 @@ class Store:
 
     def all(self) -> list[DatasetRecord]:
         """Return every version of every dataset, newest first."""
-        records = [self._read(name, number) for name in self.names() for number in self._numbers(name)]
+        records = [self._read(name, number) for name in self.names() for number in self.numbers(name)]
         return sorted(records, key=lambda record: (record.created_at, record.version), reverse=True)
 
     def delete(self, name: str, version: int) -> None:
@@ -266,7 +274,7 @@ class Store:
             last = int((self.home.datasets / name / LAST).read_text())
         except (OSError, ValueError):
             last = 0
-        return max([last, *self._numbers(name)]) + 1
+        return max([last, *self.numbers(name)]) + 1
 
     def write(
         self,
@@ -304,15 +312,8 @@ class Store:
             raise
         return record
 
-    def _numbers(self, name: str) -> list[int]:
-        try:
-            folders = list((self.home.datasets / name).iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        return sorted(int(folder.name) for folder in folders if folder.name.isdigit())
-
     def _read(self, name: str, number: int) -> DatasetRecord:
         try:
             return _read_record((self.folder(name, number) / RECORD).read_bytes())
         except FileNotFoundError as error:  # deleted between the listing and now
-            raise unknown("dataset", f"{name}@{number}", [f"{name}@{n}" for n in self._numbers(name)]) from error
+            raise unknown("dataset", f"{name}@{number}", [f"{name}@{n}" for n in self.numbers(name)]) from error

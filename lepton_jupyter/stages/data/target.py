@@ -30,7 +30,7 @@ class Target(NamedTuple):
 def read_target(
     frame: pl.DataFrame, targets: tuple[str, ...], *, positive: str | None = None, task: Task | None = None
 ) -> Target:
-    """Decide the task from the target columns: text, booleans, at most 20 distinct integers are classes; else regression.
+    """Decide the task: text, booleans and at most 20 distinct integers are classes, else it is a regression.
 
     Parameters
     ----------
@@ -111,15 +111,7 @@ def _classification(series: pl.Series, positive: str | None, task: Task | None) 
         raise LeptonError(
             f"The target '{name}' has {len(classes)} classes; a binary task has two.", "Leave out --task."
         )
-    kind: ColumnKind = (
-        "boolean"
-        if series.dtype == pl.Boolean
-        else "integer"
-        if series.dtype.is_integer()
-        else "number"
-        if series.dtype.is_float()
-        else "string"
-    )
+    kind = _kind(series, classes)
     if len(classes) > 2 or task == "multiclass":
         if positive is not None:
             raise LeptonError(
@@ -128,6 +120,15 @@ def _classification(series: pl.Series, positive: str | None, task: Task | None) 
             )
         return Target("multiclass", classes, kind, None, counts)
     return Target("binary", classes, kind, _positive(counts, positive), counts)
+
+
+def _kind(series: pl.Series, classes: tuple[str, ...]) -> ColumnKind:
+    """Return how labels are given back; floats that are whole count as integers."""
+    if series.dtype == pl.Boolean:
+        return "boolean"
+    if series.dtype.is_integer() or (series.dtype.is_float() and all(label.lstrip("-").isdigit() for label in classes)):
+        return "integer"
+    return "string"
 
 
 def _positive(counts: dict[str, int], said: str | None) -> str:
