@@ -1,0 +1,311 @@
+"""What code inside a run may say and ask: ``from lepton_jupyter.runner import session; run = session.current()``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.core.names import Reference, parse
+from lepton_jupyter.core.paths import Home, RunFolder
+from lepton_jupyter.formats.bundle import Bundle, open_bundle
+from lepton_jupyter.formats.events import EventWriter
+from lepton_jupyter.formats.records import RunRecord
+from lepton_jupyter.runner import payload
+from lepton_jupyter.runner.interrupts import Interrupts
+from lepton_jupyter.runner.request import read_record
+from lepton_jupyter.runner.spec import Run
+from lepton_jupyter.stages.evaluate.spec import Evaluate
+from lepton_jupyter.stages.train.spec import Train, TrainCell
+from lepton_jupyter.stages.verbs import Verb
+
+if TYPE_CHECKING:
+    from lepton_jupyter.stages.data.store import Dataset
+
+SPECS: dict[str, type[Verb]] = {"train": Train, "cell": TrainCell, "evaluate": Evaluate, "notebook": Run}
+PROGRESS_S = 0.1
+RESERVE_BYTES = 16 * 2**20
+RESERVE_LEAST_BYTES = 2**16
+
+_current: RunSession | None = None
+
+
+class RunSession:
+    """The run that this kernel executes: a `lepton_jupyter.core.session.Session`, and what was asked.
+
+    Attributes
+    ----------
+    record : RunRecord
+        What was asked.
+    home : Home
+    folder : Path
+        The run's folder.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.files = folder
+        self.folder = folder.root
+        self.home = Home(folder.root.parent.parent)
+        self.record: RunRecord = read_record(folder)
+        self.interrupts = Interrupts()
+        self._events = EventWriter(folder.kernel_events)
+        self._step = 0
+        self._progress_at = 0.0
+        self._is_acknowledged = False
+        self._has_warned = False
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run."""
+        return self.record.run_id
+
+    # -- what was asked
+
+    @cached_property
+    def spec(self) -> Any:
+        """The verb's struct."""
+        kind = SPECS.get(self.record.kind)
+        if kind is None:
+            raise LeptonError(f"A run of kind '{self.record.kind}' has no struct.", code="failed")
+        return msgspec.convert(self.record.spec, kind, strict=False)
+
+    @cached_property
+    def _objects(self) -> dict[str, Any]:
+        # A namespace of its own, as a notebook's is: names of the stage's notebook must not hide the user's.
+        return payload.unpack(self.files.payload, {"__name__": "__main__"})
+
+    @property
+    def model(self) -> Any:
+        """What the name in the notebook was: class, instance, factory, estimator."""
+        if "model" not in self._objects:
+            raise LeptonError(f"Run {self.run_id} brought no model.", code="failed")
+        return self._objects["model"]
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """What else of the notebook the flags name: ``optimizer``, ``loss``, ``lr_scheduler``."""
+        return {key: value for key, value in self._objects.items() if key != "model"}
+
+    @cached_property
+    def source(self) -> str:
+        """The model's source, for a person."""
+        return payload.read_index(self.files.payload).source
+
+    @cached_property
+    def _data_reference(self) -> Reference | None:
+        return parse(self.record.dataset, "dataset") if self.record.dataset else None
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The dataset's version that was pinned when the run was asked for."""
+        if self._data_reference is None:
+            raise LeptonError(f"Run {self.run_id} names no dataset.", code="failed")
+        from lepton_jupyter.stages.data.store import Store
+
+        return Store(self.home).open(self._data_reference)
+
+    @property
+    def split(self) -> str:
+        """The split that an evaluation judges."""
+        return (self._data_reference.split if self._data_reference else None) or "test"
+
+    @cached_property
+    def bundle(self) -> Bundle:
+        """The version that is judged."""
+        if self.record.model_version is None:
+            raise LeptonError(f"Run {self.run_id} judges no version.", code="failed")
+        return open_bundle(self.home.bundles / self.record.model_version)
+
+    @cached_property
+    def against(self) -> Bundle | None:
+        """The version that it is compared with."""
+        return open_bundle(self.home.bundles / self.record.against) if self.record.against else None
+
+    # -- what is said
+
+    def log(self, *, step: int | None = None, **metrics: float) -> None:
+        """Record metrics at a step; without one, at the next. Never raises because a disk is full.
+
+        Raises
+        ------
+        LeptonError
+            For a value that is not a number.
+        """
+        self._step = self._step + 1 if step is None else int(step)
+        values: dict[str, float] = {}
+        for name, value in metrics.items():
+            try:
+                values[name] = float(value)
+            except (TypeError, ValueError) as error:
+                raise LeptonError(
+                    f"The metric '{name}' is {value!r}, of type {type(value).__name__}: a number is wanted.",
+                    f"lepton.log({name}=float(…))",
+                ) from error
+        self._say("metric", step=self._step, values=values)
+
+    def note(self, key: str, value: Any) -> None:
+        """Record one JSON-ready fact; what JSON does not know becomes text."""
+        self._say("note", key=key, value=_plain(value))
+
+    def result(self, **summary: Any) -> None:
+        """Record what the run found, JSON-ready: a card shows it."""
+        self._say("result", **_plain(summary))
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        """Say how far the work is; ten times a second at most, and the last one always."""
+        now = time.monotonic()
+        if done < total and now - self._progress_at < PROGRESS_S:
+            return
+        self._progress_at = now
+        self._say("progress", done=int(done), total=int(total), unit=unit)
+
+    def should_stop(self) -> bool:
+        """Whether the user asked the run to stop. From the first call on, an interrupt only raises this flag."""
+        self.interrupts.is_polled = True
+        if self.interrupts.is_asked and not self._is_acknowledged:
+            self._acknowledge()
+        return self.interrupts.is_asked
+
+    def tell_error(self, record: dict[str, str]) -> None:
+        """Tell the supervisor why a cell failed."""
+        self._say("log", level="error", text=record["message"], error=record)
+
+    def save(self, model: Any, *, name: str | None = None, data: str | None = None, example: Any = None) -> Bundle:
+        """Make the run's version of a trained model: what ``lepton.save`` does inside a run.
+
+        Parameters
+        ----------
+        model : object
+            A trained module or a fitted estimator.
+        name : str, optional
+            The model's name; None for the one that the cell was given.
+        data : str, optional
+            A dataset's reference; None for the cell's ``--data``.
+        example : object, optional
+            Rows as the model takes them, by which it is exported where no dataset says how.
+        """
+        from lepton_jupyter.stages.train.saving import save
+
+        said = name or self.record.model
+        if said is None:
+            raise LeptonError("lepton.save wants a name here.", 'lepton.save(model, name="NAME", example=x)')
+        if self.interrupts.is_asked:
+            self._acknowledge()  # it takes longer than an interrupted cell is given
+        self.release_reserve()
+        return save(
+            model=model,
+            name=said,
+            run_id=self.run_id,
+            folder=self.folder,
+            dataset=self._dataset_named(data),
+            example=example,
+            session=self,
+        )
+
+    def reserve_room(self) -> None:
+        """Take room on the disk for the bundle and for the last words; where there is little, take less."""
+        size = RESERVE_BYTES
+        while size >= RESERVE_LEAST_BYTES:
+            descriptor = os.open(self.files.reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, size)
+                return
+            except OSError:
+                os.ftruncate(descriptor, 0)
+                size //= 4
+            finally:
+                os.close(descriptor)
+
+    def release_reserve(self) -> None:
+        """Give the room back: the bundle is written now."""
+        self.files.reserve.unlink(missing_ok=True)
+
+    def _dataset_named(self, data: str | None) -> Dataset | None:
+        if data is None:
+            return self.dataset if self._data_reference is not None else None
+        from lepton_jupyter.stages.data.store import Store
+
+        return Store(self.home).open(parse(data, "dataset"))
+
+    def _acknowledge(self) -> None:
+        if not self._is_acknowledged:
+            self._is_acknowledged = True
+            self._say("note", key="stopping", value=True)
+            self._say("state", state="stopping")
+
+    def _say(self, kind: str, **data: Any) -> None:
+        if self._events.write(kind, **data) or self._has_warned:
+            return
+        self._has_warned = True
+        print(  # noqa: T201  the cell's own output is what still reaches somebody
+            f"Events of this run cannot be written ({self._events.last_error}: {self._events.path}); it goes on.",
+            file=sys.stderr,
+        )
+
+
+def current() -> RunSession:
+    """Return the session of the run that this kernel executes.
+
+    Raises
+    ------
+    LeptonError
+        Outside of a run.
+    """
+    global _current
+    named = os.environ.get("LEPTON_RUN")
+    if not named:
+        raise LeptonError("This kernel executes no run.", "lepton.log and friends work inside of %%lepton train cells.")
+    if _current is None or str(_current.folder) != named:
+        _current = RunSession(RunFolder(Path(named)))
+    return _current
+
+
+def is_inside() -> bool:
+    """Whether this process is, or belongs to, a run."""
+    return bool(os.environ.get("LEPTON_RUN"))
+
+
+def log(*, step: int | None = None, **metrics: float) -> None:
+    """Record metrics of the run: what ``lepton.log`` does inside one."""
+    current().log(step=step, **metrics)
+
+
+def save(model: Any, *, name: str | None = None, data: str | None = None, example: Any = None) -> Bundle:
+    """Make the run's version of a trained model: what ``lepton.save`` does inside a run."""
+    return current().save(model, name=name, data=data, example=example)
+
+
+def begin() -> None:
+    """Make the kernel ready before its first cell: called by the supervisor, in no visible cell."""
+    from lepton_jupyter.runner.inside import prepare
+
+    prepare(current())
+
+
+def finish() -> None:
+    """Bundle the best checkpoint of a training run that was stopped and whose kernel is gone: in a second kernel."""
+    from lepton_jupyter.runner.inside import prepare
+
+    run = current()
+    prepare(run)
+    from lepton_jupyter.stages.train.engine import finish_stopped
+
+    run.release_reserve()
+    finish_stopped(run, run.model, run.dataset, run.spec, names=run.names)
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value, str_keys=True, enc_hook=_as_number_or_text)
+
+
+def _as_number_or_text(value: Any) -> Any:
+    item = getattr(value, "item", None)  # numpy's and torch's scalars
+    if callable(item) and getattr(value, "size", 1) == 1:
+        return item()
+    return value.tolist() if hasattr(value, "tolist") else str(value)
