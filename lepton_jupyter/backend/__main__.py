@@ -1,0 +1,100 @@
+"""``python -m lepton_jupyter.backend HOME``: the backend of a home, until it is stopped or its lock is swept."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import uvicorn
+
+from lepton_jupyter.backend.app import App
+from lepton_jupyter.backend.heartbeat import check_host
+from lepton_jupyter.backend.keeper import EXIT_REFUSED, EXIT_STOPPED, EXIT_SWEPT, failure_path, sign, write_failure
+from lepton_jupyter.backend.service import Service
+from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.core.paths import Home, Runtime
+from lepton_jupyter.core.processes import Lock
+
+LOOK_S = 1.0
+CLOSE_STREAMS_S = 2
+EXIT_TERMINATED = 143  # nobody asked for the end by its route: the keeper has it back
+
+
+def listen(runtime: Runtime) -> socket.socket:
+    """Bind the socket for this user only: uvicorn's own way would make it 0666."""
+    runtime.socket.unlink(missing_ok=True)
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o077)
+    try:
+        server.bind(str(runtime.socket))
+    finally:
+        os.umask(before)
+    server.listen(128)
+    return server
+
+
+def serve(home: Home) -> int:
+    """Answer until the end; return the exit status that tells the keeper why."""
+    runtime = home.runtime().make()
+    lock = Lock.take(runtime.backend_lock)
+    if lock is None:
+        return EXIT_SWEPT  # another backend lives: its keeper keeps it
+    sign(lock)
+    check_host(home)
+    failure_path(runtime).unlink(missing_ok=True)
+    service = Service(home)
+    server: uvicorn.Server
+    app = App(service, stop=lambda: setattr(server, "should_exit", True))
+    config = uvicorn.Config(
+        app.asgi(), lifespan="off", log_level="warning", access_log=False, timeout_graceful_shutdown=CLOSE_STREAMS_S
+    )
+    server = uvicorn.Server(config)
+
+    def watch() -> None:
+        while not lock.is_swept():
+            if closing.wait(LOOK_S):
+                return
+        app.is_stopping = True
+        server.should_exit = True
+
+    closing = threading.Event()
+    threading.Thread(target=watch, name="lock", daemon=True).start()
+    terminated = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: terminated.set())  # uvicorn ends first, then raises the signal again
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    service.start()
+    listener = listen(runtime)
+    try:
+        server.run(sockets=[listener])
+    finally:
+        closing.set()
+        is_swept = lock.is_swept()
+        if not is_swept:
+            runtime.socket.unlink(missing_ok=True)
+        service.close()
+        lock.release()
+    if is_swept:
+        return EXIT_SWEPT
+    return EXIT_TERMINATED if terminated.is_set() else EXIT_STOPPED
+
+
+def main(argv: list[str]) -> int:
+    """Run the backend of the home that the first argument names."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    home = Home(Path(argv[0])).make()
+    try:
+        return serve(home)
+    except LeptonError as error:
+        write_failure(home.runtime().make(), error)
+        logging.getLogger("lepton.backend").error("%s", error)  # noqa: TRY400  two lines say it all
+        return EXIT_REFUSED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,298 @@
+"""Runs from their submission to their end: started in order, followed, stopped, adopted by the next backend."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from signal import SIGTERM
+from subprocess import Popen
+
+import msgspec
+
+from lepton_jupyter.backend.follow import FollowedRun
+from lepton_jupyter.backend.keeper import backend_environment
+from lepton_jupyter.backend.liveness import died, is_dead, sweep
+from lepton_jupyter.backend.queue import Slots, descendants, waits_for_device
+from lepton_jupyter.backend.store import Store
+from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.core.paths import Home
+from lepton_jupyter.core.processes import Identity, Lock, reap, spawn
+from lepton_jupyter.formats.records import RunRecord
+from lepton_jupyter.formats.views import DeviceView, Failure, RunView
+
+log = logging.getLogger("lepton.backend")
+
+PROBE_S = 0.5  # how often an active run's lock is looked at, and its view saved
+SECOND_STOP_S = 2.0  # requests closer than this are one
+N_RECENT = 100
+SUPERVISOR = (sys.executable, "-P", "-m", "lepton_jupyter.runner.supervisor")
+
+OnEnd = Callable[[FollowedRun, str], int | None]
+
+
+class Runs:
+    """Every run that has not ended, and the few that just have. Its methods may be called from any thread.
+
+    Parameters
+    ----------
+    home : Home
+    store : Store
+    on_end : callable
+        Given a run and the state in which it ends: registers what it leaves, returns the version's number.
+    slots : Slots
+    supervisor : sequence of str
+        The program that is started with the run's folder as its argument.
+    """
+
+    def __init__(
+        self, home: Home, store: Store, *, on_end: OnEnd, slots: Slots, supervisor: Sequence[str] = SUPERVISOR
+    ) -> None:
+        self.home = home
+        self.store = store
+        self.slots = slots
+        self.is_accepting = True
+        self._on_end = on_end
+        self._supervisor = supervisor
+        self._active: dict[str, FollowedRun] = {}
+        self._recent: dict[str, FollowedRun] = {}
+        self._children: dict[str, Popen[bytes]] = {}
+        self._finishing: set[str] = set()
+        self._probed_at: dict[str, float] = {}
+        self._stopped_at: dict[str, float] = {}
+        self._lock = threading.RLock()
+        self.wake = threading.Event()
+
+    @property
+    def n_active(self) -> int:
+        """How many runs have not ended."""
+        return len(self._active)
+
+    def active(self) -> list[FollowedRun]:
+        """Return the runs that have not ended, in the order of their submission."""
+        with self._lock:
+            return list(self._active.values())
+
+    def followed(self, run_id: str) -> FollowedRun | None:
+        """Return a run that is active or has just ended."""
+        return self._active.get(run_id) or self._recent.get(run_id)
+
+    # -- in
+
+    def submit(self, run_id: str) -> RunView:
+        """Take a run whose folder the client has written; once more is no harm.
+
+        Raises
+        ------
+        LeptonError
+            If there is no such folder, or the run that asks is itself being stopped.
+        """
+        folder = self.home.run(run_id)
+        try:
+            record = msgspec.json.decode(folder.record.read_bytes(), type=RunRecord)
+        except (OSError, msgspec.DecodeError) as error:
+            raise LeptonError(
+                f"There is no run '{run_id}' in '{self.home.runs}': {error}.", code="not_found"
+            ) from error
+        with self._lock:
+            known = self.followed(run_id)
+            saved = known.view if known is not None else self.store.run(run_id)
+            if saved is not None:
+                return saved
+            self._check_accepts(record)
+            run = FollowedRun(folder, record)
+            self.store.add_run(run.view)
+            run.add("state", state="queued")
+            if record.kind == "save":  # its bundle is already there: nothing is executed
+                self._finishing.add(run_id)
+                run.add("state", state="starting")
+                self.store.save_run(run.view)
+            self._active[run_id] = run
+        if record.kind == "save":
+            self._finish(run, "completed", None)
+        self.wake.set()
+        return run.view
+
+    def _check_accepts(self, record: RunRecord) -> None:
+        if not self.is_accepting:
+            raise LeptonError("The backend is being stopped.", "Try again in a moment.", code="unavailable")
+        parent = self._active.get(record.parent or "")
+        if parent is not None and parent.stop_asked is not None:
+            raise LeptonError(f"Run {record.parent}, inside which this was asked, is being stopped.", code="stopped")
+
+    def adopt(self) -> None:
+        """Take over the runs that an earlier backend left: the living go on, the dead are told about."""
+        for saved in self.store.active_runs():
+            folder = self.home.run(saved.run_id)
+            try:
+                run = FollowedRun(folder, msgspec.json.decode(folder.record.read_bytes(), type=RunRecord))
+            except (OSError, msgspec.DecodeError) as error:
+                failure = Failure(message=f"The folder of run {saved.run_id} cannot be read: {error}.", code="failed")
+                self.store.save_run(msgspec.structs.replace(saved, state="lost", error=failure, ended_at=time.time()))
+                continue
+            with self._lock:
+                self._active[saved.run_id] = run
+            run.pull()
+            if run.is_ended:  # seen by everybody, but the row was not saved any more
+                self._retire(run)
+            elif run.view.state != "queued" and run.ending is None and is_dead(self.home, run, None):
+                self._bury(run, was_watched=False)
+
+    # -- the clock
+
+    def tick(self) -> None:
+        """Look at every active run once, and start those that may."""
+        reap()
+        for run in self.active():
+            if run.view.run_id in self._finishing:
+                continue
+            run.pull()
+            if run.ending is not None:
+                self._finish_soon(run, str(run.ending["state"]), _failure(run.ending.get("error")))
+            elif time.monotonic() - self._probed_at.get(run.view.run_id, 0.0) > PROBE_S:
+                self._probe(run)
+        if self.is_accepting:
+            self._start_queued()
+
+    def _probe(self, run: FollowedRun) -> None:
+        run_id = run.view.run_id
+        self._probed_at[run_id] = time.monotonic()
+        self.store.save_run(run.view)
+        if run.view.state == "queued" or not is_dead(self.home, run, self._children.get(run_id)):
+            return
+        run.pull()  # what it wrote before it died
+        if run.ending is None:
+            self._bury(run, was_watched=True)
+
+    def _bury(self, run: FollowedRun, *, was_watched: bool) -> None:
+        state, failure = died(run, was_watched=was_watched)
+        sweep(run, state, failure)
+        self._finish_soon(run, state, failure)
+
+    # -- the queue
+
+    def _start_queued(self) -> None:
+        with self._lock:
+            active = self.active()
+            started = [run for run in active if run.view.state != "queued"]
+            needs = {run.view.run_id: run.record.needs_device for run in active}
+            parents = {run.view.run_id: run.view.parent for run in active}
+            taken = {run.device for run in started if run.device}
+            is_full = False
+            for run in active:
+                if run.view.state != "queued" or run.view.run_id in self._finishing:
+                    continue
+                lease: tuple[str, Lock] | None = None
+                if waits_for_device(run.view, needs, parents):
+                    lease = None if is_full else self.slots.take(taken)
+                    if lease is None:
+                        is_full = True
+                        self._say_waiting(run, started)
+                        continue
+                    taken.add(lease[0])
+                self._start(run, lease)
+
+    def _say_waiting(self, run: FollowedRun, started: list[FollowedRun]) -> None:
+        held = ", ".join(
+            f"{other.device} by {other.view.title} ({other.view.run_id})" for other in started if other.device
+        )
+        needs = f"a free device; held: {held or ', '.join(self.slots.names)}"
+        if run.view.needs != needs:
+            run.add("state", state="queued", needs=needs)
+
+    def _start(self, run: FollowedRun, lease: tuple[str, Lock] | None) -> None:
+        folder = run.folder
+        environment = backend_environment(self.home)
+        descriptors: list[int] = []
+        if lease is not None:
+            descriptors.append(lease[1].descriptor)
+            environment["LEPTON_LEASE_FDS"] = ",".join(map(str, descriptors))
+        argv = [*self._supervisor, str(folder.root)]
+        try:
+            child = spawn(argv, env=environment, cwd=folder.root, log=folder.log, pass_fds=descriptors)
+        except OSError as error:
+            failure = Failure(message=f"Run {run.view.run_id} cannot be started: {error}.", code="failed")
+            self._finish_soon(run, "failed", failure)
+            return
+        finally:
+            if lease is not None:
+                lease[1].release()  # the supervisor has it now
+        self._children[run.view.run_id] = child
+        who = Identity.of(child.pid)
+        told = {"process": who.to_dict()} if who is not None else {}
+        run.add("state", state="starting", device=lease[0] if lease else None, **told)
+
+    # -- out
+
+    def _finish_soon(self, run: FollowedRun, state: str, failure: Failure | None) -> None:
+        """End a run in a thread of its own: a registry that is slow holds up no other run."""
+        with self._lock:
+            if run.view.run_id in self._finishing:
+                return
+            self._finishing.add(run.view.run_id)
+        threading.Thread(target=self._finish, args=(run, state, failure), daemon=True).start()
+
+    def _finish(self, run: FollowedRun, state: str, failure: Failure | None) -> None:
+        number: int | None = None
+        at = run.ending.get("at") if run.ending is not None else None
+        try:
+            number = self._on_end(run, state)
+        except LeptonError as error:
+            state, failure = "failed", Failure(**error.to_dict())
+        except Exception as error:
+            log.exception("run %s could not be registered", run.view.run_id)
+            message = f"Run {run.view.run_id} ended, but what it left could not be registered: {error}."
+            state, failure = "failed", Failure(message=message, code="failed")
+        run.end(state, error=failure, at=at, **({"version": number} if number is not None else {}))
+        self._retire(run)
+
+    def _retire(self, run: FollowedRun) -> None:
+        run_id = run.view.run_id
+        self.store.save_run(run.view)
+        with self._lock:
+            self._recent[run_id] = run
+            while len(self._recent) > N_RECENT:
+                self._recent.pop(next(iter(self._recent)))
+            for known in (self._active, self._children, self._probed_at, self._stopped_at):
+                known.pop(run_id, None)
+            self._finishing.discard(run_id)
+        self.home.runtime().run_lock(run_id).unlink(missing_ok=True)
+        self.wake.set()
+
+    def stop(self, run_id: str, why: str) -> None:
+        """Ask a run, and those that were asked for inside it, to stop; one that has ended stays as it is."""
+        with self._lock:
+            parents = {run.view.run_id: run.view.parent for run in self.active()}
+            for each in (run_id, *reversed(descendants(run_id, parents))):
+                run = self._active.get(each)
+                if run is not None and each not in self._finishing:
+                    self._stop_one(run, why if each == run_id else f"run {run_id}, which asked for it, was stopped")
+
+    def _stop_one(self, run: FollowedRun, why: str) -> None:
+        run_id = run.view.run_id
+        if run.view.state == "queued":
+            failure = Failure(message=f"Run {run_id} was stopped before it began: {why or 'asked'}.", code="stopped")
+            self._finish_soon(run, "stopped", failure)
+            return
+        if time.monotonic() - self._stopped_at.get(run_id, -SECOND_STOP_S) < SECOND_STOP_S:
+            return  # to the supervisor a second signal means: kill the kernel
+        self._stopped_at[run_id] = time.monotonic()
+        run.add("state", state="stopping", why=why)
+        if run.supervisor is not None:
+            run.supervisor.send(SIGTERM)
+
+    def devices(self) -> list[DeviceView]:
+        """Return the devices and who holds them."""
+        holders = {run.device: run.view for run in self.active() if run.device and run.view.state != "queued"}
+        return [
+            DeviceView(name=name, kind="cpu", run_id=view.run_id, title=view.title)
+            if (view := holders.get(name)) is not None
+            else DeviceView(name=name, kind="cpu")
+            for name in self.slots.names
+        ]
+
+
+def _failure(told: object) -> Failure | None:
+    return msgspec.convert(told, Failure) if isinstance(told, dict) else None
