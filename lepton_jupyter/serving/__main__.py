@@ -1,0 +1,40 @@
+"""``python -m lepton_jupyter.serving ENDPOINT_FOLDER LOCK_PATH``: one endpoint's process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+from lepton_jupyter.core.paths import EndpointFolder
+from lepton_jupyter.core.processes import Lock
+
+
+def main(folder: Path, lock_path: Path) -> int:
+    """Serve what the folder's ``endpoint.json`` names; at once 0 where another process holds the lock."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    try:
+        lock = Lock.take(lock_path.absolute())
+        if lock is None:
+            return 0
+        root = EndpointFolder(folder.absolute())
+        root.empty.mkdir(mode=0o700, exist_ok=True)
+        os.chdir(root.empty)
+    except OSError as error:
+        logging.getLogger(__name__).warning("the endpoint cannot start: %s", error)
+        return 2
+    import uvloop  # after the lock: who finds it taken leaves in milliseconds
+
+    from lepton_jupyter.serving.endpoint import Endpoint
+
+    async def serve() -> int:
+        return await Endpoint(root, lock).run()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve())
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

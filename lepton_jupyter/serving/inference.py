@@ -1,0 +1,247 @@
+"""The Open Inference Protocol, version 2, with JSON tensors.
+
+Inputs are the graph's packed ones (``num`` [N, k], ``txt`` [N, m]), or one tensor a column, named as the column, of
+shape [N] or [N, 1]. null is a missing value in any of them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_jupyter.formats.packing import (
+    Packed,
+    PackingError,
+    check_packed,
+    column_ids,
+    describe_columns,
+    pack_columns,
+    pack_tensor,
+)
+from lepton_jupyter.formats.schema import SENTINEL, Schema
+from lepton_jupyter.serving.answers import HttpError, decode_error, json_answer, refused, unfit
+from lepton_jupyter.serving.predict import Scored, check_count
+from lepton_jupyter.serving.release import Release
+from lepton_jupyter.serving.scorer import Outputs, Scorer
+
+_SIGNED = {f"INT{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)}
+_UNSIGNED = {f"UINT{bits}": (0, 2**bits - 1) for bits in (8, 16, 32, 64)}
+INTEGERS = {**_SIGNED, **_UNSIGNED}
+FLOATS = ("FP16", "FP32", "FP64")
+DATATYPES = ("BOOL", *INTEGERS, *FLOATS, "BYTES")
+_SIMPLE: dict[str, frozenset[type]] = {
+    **{datatype: frozenset({float, int, type(None)}) for datatype in FLOATS},
+    "BYTES": frozenset({str, type(None)}),
+    "BOOL": frozenset({bool, type(None)}),
+}
+LABEL_TYPES = {"string": "BYTES", "integer": "INT64", "number": "FP64", "boolean": "BOOL"}
+
+
+class Tensor(msgspec.Struct):
+    """One input; `data` is flat or nested."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any]
+    parameters: dict[str, Any] = {}
+
+
+class Wanted(msgspec.Struct):
+    """One requested output."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class InferRequest(msgspec.Struct):
+    """The body of ``infer``."""
+
+    inputs: list[Tensor]
+    id: str | None = None
+    outputs: list[Wanted] = []
+    parameters: dict[str, Any] = {}
+
+
+_decode = msgspec.json.Decoder(InferRequest).decode
+
+
+def infer(release: Release, body: bytes, request_id: str, *, name: str) -> Scored:
+    """Answer the body of ``POST /v2/models/NAME/infer``.
+
+    Raises
+    ------
+    HttpError
+        400 for broken JSON or a tensor that is not what it says, 413 for too many rows, 422 for rows that do not fit.
+    """
+    try:
+        request = _decode(body)
+    except (ValueError, RecursionError) as error:
+        raise decode_error(error, body) from error
+    wanted = [output.name for output in request.outputs]
+    _check_outputs(wanted, release.schema)
+    try:
+        rows, ids = _read(release.schema, request.inputs, release.config.max_rows)
+    except PackingError as error:
+        raise unfit(error) from error
+    outputs = release.scorer.score(rows)
+    tensors = [tensor for tensor in _tensors(release.scorer, outputs) if not wanted or tensor["name"] in wanted]
+    record = {
+        "model_name": name,
+        "model_version": release.config.version,
+        "id": request.id if request.id is not None else request_id,
+        "outputs": tensors,
+    }
+    return Scored(json_answer(record), rows, ids, outputs)
+
+
+def metadata(release: Release, name: str) -> dict[str, Any]:
+    """Return the answer of ``GET /v2/models/NAME``; ``columns`` is ours, and names what `num` and `txt` hold."""
+    schema = release.schema
+    if schema.tensor_shape is not None:
+        inputs = [{"name": "tensor", "datatype": "FP32", "shape": [-1, *schema.tensor_shape]}]
+    else:
+        packed = (("num", "FP64", schema.num), ("txt", "BYTES", schema.txt))
+        inputs = [{"name": n, "datatype": kind, "shape": [-1, len(c)]} for n, kind, c in packed if c]
+    if schema.task == "regression":
+        outputs = [{"name": "prediction", "datatype": "FP64", "shape": [-1, max(1, len(schema.targets))]}]
+    else:
+        outputs = [
+            {"name": "prediction", "datatype": LABEL_TYPES.get(schema.class_kind, "BYTES"), "shape": [-1]},
+            {"name": "probability", "datatype": "FP32", "shape": [-1, len(schema.classes)]},
+        ]
+    return {
+        "name": name,
+        "versions": [release.config.version],
+        "platform": "onnxruntime_onnx",
+        "inputs": inputs,
+        "outputs": outputs,
+        "columns": [{"name": column.name, "kind": column.kind} for column in schema.columns],
+        "classes": list(schema.classes),
+    }
+
+
+def _check_outputs(wanted: list[str], schema: Schema) -> None:
+    known = ("prediction",) if schema.task == "regression" else ("prediction", "probability")
+    for name in wanted:
+        if name not in known:
+            raise refused(400, f"No output named '{name}'. Known: {', '.join(known)}.")
+
+
+def _read(
+    schema: Schema, tensors: list[Tensor], max_rows: int
+) -> tuple[Packed | NDArray[np.float32], list[Any] | None]:
+    by_name = {tensor.name: tensor for tensor in tensors}
+    if len(by_name) != len(tensors):
+        raise refused(400, "An input is given twice.")
+    for tensor in tensors:
+        check_count(tensor.shape[0] if tensor.shape else 0, max_rows)
+    if schema.tensor_shape is not None:
+        return _read_tensor(schema, by_name), None
+    names = {column.name for column in schema.columns}
+    if by_name and by_name.keys() <= {"num", "txt"} and not by_name.keys() <= names:
+        return _read_packed(schema, by_name), None
+    columns = {}
+    for name, tensor in by_name.items():
+        if len(tensor.shape) not in (1, 2) or (len(tensor.shape) == 2 and tensor.shape[1] != 1):
+            raise _bad(tensor, f"shape {tensor.shape} is given; a column is [N] or [N, 1]", schema)
+        columns[name] = _values(tensor)
+    return pack_columns(schema, columns), column_ids(schema, columns)
+
+
+def _read_tensor(schema: Schema, by_name: dict[str, Tensor]) -> NDArray[np.float32]:
+    if by_name.keys() != {"tensor"}:
+        raise refused(400, f"Inputs {', '.join(by_name) or 'none'} are given; 'tensor' alone is wanted.")
+    tensor = by_name["tensor"]
+    values = _values(tensor)
+    if tuple(tensor.shape[1:]) != schema.tensor_shape or not tensor.shape:
+        raise _bad(tensor, f"shape {tensor.shape} is given", schema)
+    if not set(map(type, values)) <= {int, float}:
+        raise _bad(tensor, f"{tensor.datatype} with null or text is given; numbers are wanted", schema)
+    try:
+        array = np.array(values, np.float64)
+    except OverflowError as error:
+        raise _bad(tensor, "a number is too large", schema) from error
+    return pack_tensor(schema, array.reshape(tensor.shape))
+
+
+def _read_packed(schema: Schema, by_name: dict[str, Tensor]) -> Packed:
+    n_rows = max(tensor.shape[0] if tensor.shape else 0 for tensor in by_name.values())
+    parts: dict[str, list[Any]] = {}
+    for name, columns in (("num", schema.num), ("txt", schema.txt)):
+        tensor = by_name.get(name)
+        if tensor is None:
+            if columns:
+                raise refused(400, f"The input '{name}' is missing.", describe_columns(schema))
+            parts[name] = []
+            continue
+        values = _values(tensor)
+        if tensor.shape != [n_rows, len(columns)]:
+            raise _bad(tensor, f"shape {tensor.shape} is given; [{n_rows}, {len(columns)}] is wanted", schema)
+        if (tensor.datatype == "BYTES") != (name == "txt"):
+            raise _bad(tensor, f"datatype {tensor.datatype} does not go there", schema)
+        parts[name] = values
+    try:
+        numbers = [math.nan if value is None else float(value) for value in parts["num"]]
+    except OverflowError as error:
+        raise _bad(by_name["num"], "a number is too large", schema) from error
+    if SENTINEL in parts["txt"]:
+        raise _bad(by_name["txt"], f"{SENTINEL!r} is reserved for missing values; send null", schema)
+    texts = [SENTINEL if value is None else value for value in parts["txt"]]
+    num = np.array(numbers, np.float64).reshape(n_rows, len(schema.num))
+    packed = Packed(num, np.array(texts, object).reshape(n_rows, len(schema.txt)))
+    check_packed(schema, packed)
+    return packed
+
+
+def _values(tensor: Tensor) -> list[Any]:
+    """Return the data of a tensor, flat, held to its shape and datatype; null stays."""
+    if tensor.datatype not in DATATYPES:
+        raise _bad(tensor, f"datatype '{tensor.datatype}' is unknown; known: {', '.join(DATATYPES)}")
+    if any(size < 0 for size in tensor.shape):
+        raise _bad(tensor, f"shape {tensor.shape} has a negative size")
+    values = tensor.data
+    while any(isinstance(value, list) for value in values):
+        if not all(isinstance(value, list) for value in values):
+            raise _bad(tensor, "its data is nested unevenly")
+        values = [value for part in values for value in part]
+    if len(values) != math.prod(tensor.shape):
+        raise _bad(tensor, f"{len(values)} values are given for shape {tensor.shape}")
+    if set(map(type, values)) <= _SIMPLE.get(tensor.datatype, frozenset()):
+        return values
+    culprits = (value for value in values if value is not None and not _is_of(tensor.datatype, value))
+    for culprit in culprits:
+        raise _bad(tensor, f"{str(culprit)[:40]!r} is no {tensor.datatype}")
+    return values
+
+
+def _is_of(datatype: str, value: Any) -> bool:
+    if datatype == "BYTES":
+        return isinstance(value, str)
+    if datatype == "BOOL" or isinstance(value, bool):
+        return isinstance(value, bool) and datatype == "BOOL"
+    if datatype in FLOATS:
+        return isinstance(value, (int, float))
+    low, high = INTEGERS[datatype]
+    return isinstance(value, int) and low <= value <= high
+
+
+def _tensors(scorer: Scorer, outputs: Outputs) -> list[dict[str, Any]]:
+    if outputs.probability is None:
+        shape = list(outputs.prediction.shape)
+        return [{"name": "prediction", "datatype": "FP64", "shape": shape, "data": outputs.prediction.ravel().tolist()}]
+    labels = scorer.table(outputs)["prediction"]
+    datatype = LABEL_TYPES.get(scorer.schema.class_kind, "BYTES")
+    shape = list(outputs.probability.shape)
+    return [
+        {"name": "prediction", "datatype": datatype, "shape": shape[:1], "data": labels},
+        {"name": "probability", "datatype": "FP32", "shape": shape, "data": outputs.probability.ravel().tolist()},
+    ]
+
+
+def _bad(tensor: Tensor, what: str, schema: Schema | None = None) -> HttpError:
+    return refused(400, f"Input '{tensor.name}': {what}.", describe_columns(schema) if schema is not None else "")

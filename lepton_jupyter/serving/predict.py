@@ -1,0 +1,105 @@
+"""``POST /predict``: rows as objects or columns in, the prediction table's rows out."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_jupyter.formats.packing import (
+    Packed,
+    PackingError,
+    RowFault,
+    column_ids,
+    describe_columns,
+    pack_columns,
+    pack_rows,
+    pack_tensor,
+    row_ids,
+)
+from lepton_jupyter.formats.schema import Schema
+from lepton_jupyter.formats.values import describe
+from lepton_jupyter.serving.answers import Answer, decode_error, json_answer, refused, unfit
+from lepton_jupyter.serving.release import Release
+from lepton_jupyter.serving.scorer import Outputs
+
+_decode = msgspec.json.Decoder().decode
+
+
+class Scored(NamedTuple):
+    """An answer, and what the request log keeps of it."""
+
+    answer: Answer
+    rows: Packed | NDArray[np.float32]
+    ids: list[Any] | None
+    outputs: Outputs
+
+
+def predict(release: Release, body: bytes, request_id: str) -> Scored:
+    """Answer a body.
+
+    Raises
+    ------
+    HttpError
+        400 for broken JSON, 413 for too many rows, 422 for rows that do not fit the schema.
+    """
+    try:
+        document = _decode(body)
+    except (ValueError, RecursionError) as error:
+        raise decode_error(error, body) from error
+    try:
+        rows, ids = _read(release.schema, document, release.config.max_rows)
+    except PackingError as error:
+        raise unfit(error) from error
+    outputs = release.scorer.score(rows)
+    table = release.scorer.table(outputs, ids)
+    names = tuple(table)
+    record = {
+        "rows": [dict(zip(names, values, strict=True)) for values in zip(*table.values(), strict=True)],
+        "model": release.config.model,
+        "version": release.config.version,
+        "request_id": request_id,
+    }
+    return Scored(json_answer(record), rows, ids, outputs)
+
+
+def check_count(n_rows: int, max_rows: int) -> None:
+    """Refuse a request of too many rows.
+
+    Raises
+    ------
+    HttpError
+        413.
+    """
+    if n_rows > max_rows:
+        raise refused(
+            413,
+            f"The request has {n_rows} rows; at most {max_rows} are taken at once.",
+            "Send them in several requests.",
+        )
+
+
+def _read(schema: Schema, document: Any, max_rows: int) -> tuple[Packed | NDArray[np.float32], list[Any] | None]:
+    if schema.tensor_shape is not None:
+        tensor = pack_tensor(schema, document["rows"] if _is_only(document, "rows", list) else document)
+        check_count(len(tensor), max_rows)
+        return tensor, None
+    if _is_only(document, "columns", dict):
+        columns = document["columns"]
+        check_count(max((len(c) for c in columns.values() if isinstance(c, list)), default=0), max_rows)
+        return pack_columns(schema, columns), column_ids(schema, columns)
+    if _is_only(document, "rows", list):
+        document = document["rows"]
+    rows = document if isinstance(document, list) else [document]
+    if not isinstance(document, (list, dict)):
+        message = f"{describe(document)} is given; an object, a list of objects, 'rows' or 'columns' is wanted"
+        raise PackingError([RowFault(None, None, message)], hint=describe_columns(schema))
+    check_count(len(rows), max_rows)
+    return pack_rows(schema, rows), row_ids(schema, rows)
+
+
+def _is_only(document: Any, key: str, kind: type) -> bool:
+    """Whether the document is ``{key: [...]}``; no column holds lists or objects, so that it cannot be a row."""
+    return isinstance(document, dict) and len(document) == 1 and isinstance(document.get(key), kind)
