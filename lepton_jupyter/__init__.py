@@ -2,4 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 __version__ = "0.1.0"
+
+_OTHERS = ("load", "save", "log")
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Register ``%lepton`` and ``%%lepton``: called by ``%load_ext lepton_jupyter``."""
+    from lepton_jupyter.faces.magics import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Take them away: called by ``%unload_ext lepton_jupyter``."""
+    from lepton_jupyter.faces.magics import unload
+
+    unload(shell)
+
+
+def __getattr__(name: str) -> Any:
+    """Make a verb's function when it is first asked for; nothing is loaded before."""
+    if name == "LeptonError":
+        from lepton_jupyter.core.errors import LeptonError
+
+        return LeptonError
+    if not name.startswith("_"):
+        from lepton_jupyter.faces import python
+        from lepton_jupyter.faces.verbs import VERBS
+
+        if name in VERBS or name in _OTHERS:
+            found = python.function(name) if name in VERBS else getattr(python, name)
+            globals()[name] = found
+            return found
+        from lepton_jupyter.core.errors import did_you_mean
+
+        known = [*VERBS, *_OTHERS, "LeptonError"]
+        raise AttributeError(f"lepton_jupyter has no '{name}'. Known: {', '.join(known)}.{did_you_mean(name, known)}")
+    raise AttributeError(f"module 'lepton_jupyter' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    from lepton_jupyter.faces.verbs import VERBS
+
+    return sorted([*VERBS, *_OTHERS, "LeptonError", "__version__"])

@@ -1,0 +1,71 @@
+"""``deploy``: the gate, then the endpoint: an upsert by name."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping
+from typing import Any
+
+from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.core.names import check_name, parse
+from lepton_jupyter.faces.asker import Asker
+from lepton_jupyter.faces.flows.evaluate import judge
+from lepton_jupyter.faces.flows.meaning import find_version
+from lepton_jupyter.faces.objects.version import Endpoint
+from lepton_jupyter.formats.bundle import open_bundle
+from lepton_jupyter.formats.views import DeployRequest, EndpointView, VersionView
+from lepton_jupyter.stages.deploy.spec import Deploy
+from lepton_jupyter.stages.evaluate.spec import Evaluate
+
+
+def deploy(asker: Asker, spec: Deploy, objects: Mapping[str, Any]) -> Endpoint:
+    """Serve a version as an endpoint, and return it when it is ready."""
+    from lepton_jupyter.stages.deploy.gate import decide
+
+    name = check_name(spec.as_, "endpoint")
+    version = find_version(asker, spec.model)
+    decision = decide(version, force=spec.force)
+    if decision.needs_evaluation:
+        _evaluate_first(asker, version)
+        version = asker.client.version(version.ref)
+        decision = decide(version, force=spec.force)
+    if decision.refused is not None:
+        raise decision.refused
+    if decision.warning:
+        asker.warn(decision.warning)
+    ref = parse(spec.model)
+    model = f"{version.model}@{ref.alias}" if ref.alias else version.ref
+    request = DeployRequest(name=name, model=model, port=spec.port, force=spec.force, who=_who())
+    return endpoint_of(asker, asker.client.deploy(request))
+
+
+def _evaluate_first(asker: Asker, version: VersionView) -> None:
+    """Judge a version that never was. Where that cannot be, it says why and deploying goes on."""
+    asker.warn(f"{version.ref} was never evaluated: evaluating it first.")
+    try:
+        judge(asker, Evaluate(model=version.ref), version)
+    except LeptonError as error:
+        if error.code not in ("bad_input", "not_found"):
+            raise
+        asker.warn(f"It cannot be evaluated: {error.message}")
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return ""
+
+
+def endpoint_of(asker: Asker, view: EndpointView) -> Endpoint:
+    """Return the endpoint with a real-looking row for its curl line."""
+    return Endpoint(view, asker, example=_example(asker, view))
+
+
+def _example(asker: Asker, view: EndpointView) -> dict[str, Any]:
+    try:
+        schema = open_bundle(asker.home.bundles / view.run_id).schema
+    except LeptonError:
+        return {}
+    names = {column.name for column in schema.columns}
+    return {key: value for key, value in schema.example.items() if key in names}

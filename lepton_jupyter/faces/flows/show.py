@@ -1,0 +1,117 @@
+"""``show`` and ``compare``: the card of anything, live while it moves; things side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.core.names import parse
+from lepton_jupyter.core.paths import RunFolder
+from lepton_jupyter.core.states import ENDED
+from lepton_jupyter.faces.asker import Asker
+from lepton_jupyter.faces.flows.ask import run_to_its_end
+from lepton_jupyter.faces.flows.data import card_of
+from lepton_jupyter.faces.flows.deploy import endpoint_of
+from lepton_jupyter.faces.flows.evaluate import read_evaluation
+from lepton_jupyter.faces.flows.meaning import kinds_of, newest_run
+from lepton_jupyter.faces.objects.run import Run
+from lepton_jupyter.faces.objects.table import Table
+from lepton_jupyter.faces.objects.version import Version
+from lepton_jupyter.formats.records import RunRecord
+from lepton_jupyter.formats.views import RunView
+from lepton_jupyter.runner.spec import Compare, Show
+
+KINDS = ("run", "model", "endpoint", "dataset")
+
+
+def show(asker: Asker, spec: Show, objects: Mapping[str, Any]) -> Any:
+    """Return the object that a reference means; a run that moves is followed first."""
+    ref = parse(spec.ref)
+    if ref.kind is None and ref.is_latest and ref.split is None:
+        moving = newest_run(asker, ref.name)
+        if moving is not None and moving.state not in ENDED:
+            return run_to_its_end(asker, moving)
+    kind = "dataset" if ref.split else kinds_of(asker, spec.ref, KINDS)[0]
+    if kind == "dataset":
+        return card_of(asker, str(parse(spec.ref, "dataset")))
+    if kind == "endpoint":
+        return endpoint_of(asker, asker.client.endpoint(ref.name))
+    if kind == "model":
+        return Version(asker.client.version(spec.ref.removeprefix("model/")), asker)
+    view = asker.client.run(ref.name)
+    if view.state not in ENDED:
+        return run_to_its_end(asker, view)
+    folder = RunFolder(asker.home.run(view.run_id).root)
+    return read_evaluation(folder) if view.kind == "evaluate" and folder.result.exists() else Run(view, asker)
+
+
+def compare(asker: Asker, spec: Compare, objects: Mapping[str, Any]) -> Table[Any]:
+    """Return a table: one column a run or version; rows where the settings differ, then the metrics."""
+    if len(spec.refs) < 2:
+        raise LeptonError(
+            f"compare takes two or more; '{' '.join(spec.refs)}' is one.",
+            f"For instance: {asker.type_next('compare TumorNet@1 TumorNet@2')}",
+        )
+    sides = [_side(asker, text) for text in spec.refs]
+    settings = _rows([side.settings for side in sides], only_different=True)
+    metrics = _rows([side.metrics for side in sides], only_different=False)
+    return Table(
+        "compare",
+        [side.thing for side in sides],
+        columns=("", *(side.label for side in sides)),
+        rows=[*settings, *metrics],
+    )
+
+
+class _Side:
+    """One column of a comparison."""
+
+    def __init__(self, label: str, thing: Any, settings: dict[str, Any], metrics: dict[str, Any]) -> None:
+        self.label = label
+        self.thing = thing
+        self.settings = settings
+        self.metrics = metrics
+
+
+def _side(asker: Asker, text: str) -> _Side:
+    from lepton_jupyter.faces.flows.meaning import find_version
+    from lepton_jupyter.faces.flows.runs import find_run
+
+    ref = parse(text)
+    if ref.kind == "model" or (ref.kind is None and any(view.model == ref.name for view in asker.client.models())):
+        version = find_version(asker, text)
+        settings = {**_settings(asker, version.run_id), "data": version.dataset, "framework": version.framework}
+        judged = {f"{name} (evaluated)": value for name, value in version.evaluation.get("metrics", {}).items()}
+        return _Side(
+            version.ref, Version(version, asker), settings, {**version.metrics, **judged, "verdict": version.verdict}
+        )
+    view: RunView = find_run(asker, text)
+    settings = {**_settings(asker, view.run_id), "kind": view.kind, "data": view.dataset, "state": view.state}
+    return _Side(f"run {view.run_id}", Run(view, asker), settings, dict(view.metrics))
+
+
+def _settings(asker: Asker, run_id: str) -> dict[str, Any]:
+    import msgspec
+
+    try:
+        record = msgspec.json.decode(asker.home.run(run_id).record.read_bytes(), type=RunRecord)
+    except (OSError, msgspec.DecodeError):
+        return {}
+    spec = dict(record.spec)
+    params = spec.pop("params", None) or {}
+    return {**{key: value for key, value in spec.items() if key not in ("detach", "name")}, **params}
+
+
+def _rows(sides: list[dict[str, Any]], *, only_different: bool) -> list[tuple[Any, ...]]:
+    keys = dict.fromkeys(key for side in sides for key in side)
+    rows = [
+        (key.replace("_", " ") if only_different else key, *(_cell(side.get(key)) for side in sides)) for key in keys
+    ]
+    return [row for row in rows if not only_different or len({str(value) for value in row[1:]}) > 1]
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return value

@@ -1,0 +1,208 @@
+"""A run, as a person holds it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lepton_jupyter.core.files import tail
+from lepton_jupyter.core.paths import RunFolder
+from lepton_jupyter.core.states import ENDED
+from lepton_jupyter.faces.objects import html
+from lepton_jupyter.faces.objects.curve import curve
+from lepton_jupyter.faces.objects.history import History, read_events
+from lepton_jupyter.faces.objects.shown import Shown
+from lepton_jupyter.faces.objects.when import clock, span
+from lepton_jupyter.formats.views import RunView
+
+if TYPE_CHECKING:
+    from lepton_jupyter.faces.asker import Asker
+
+NOTES_SHOWN = ("task", "positive", "device", "threads", "seed", "loss", "optimizer", "exportable", "best_epoch")
+ROLES = {"train": "train", "cell": "cell", "evaluate": "evaluate", "save": "save", "notebook": "notebook"}
+
+
+class Run(Shown):
+    """One execution of a notebook: a training, an evaluation, a notebook of the user.
+
+    Attributes
+    ----------
+    run_id : str
+    """
+
+    def __init__(self, view: RunView, asker: Asker) -> None:
+        self._view = view
+        self._asker = asker
+        self.run_id = view.run_id
+
+    def _fresh(self) -> RunView:
+        if self._view.state not in ENDED:
+            self._view = self._asker.client.run(self.run_id)
+        return self._view
+
+    @property
+    def state(self) -> str:
+        """One of queued, starting, running, completed, failed, stopped, lost; looked up anew until it has ended."""
+        return self._fresh().state
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Newest value of every metric: ``run.metrics["val_loss"]``."""
+        return dict(self._fresh().metrics)
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """Facts that the run told: ``threads``, ``device``, ``best_epoch`` …"""
+        return dict(self._fresh().notes)
+
+    @property
+    def error(self) -> str:
+        """Why it failed, stopped or was lost; empty where nothing is wrong."""
+        failure = self._fresh().error
+        return failure.message if failure else ""
+
+    @property
+    def kind(self) -> str:
+        """``train``, ``cell``, ``evaluate``, ``save`` or ``notebook``."""
+        return self._view.kind
+
+    @property
+    def ref(self) -> str:
+        """What to type for this run: ``run/ID``."""
+        return f"run/{self.run_id}"
+
+    @property
+    def version(self) -> str | None:
+        """The version that it made, such as ``TumorNet@3``; None where there is none yet."""
+        view = self._fresh()
+        return f"{view.model}@{view.version}" if view.model and view.version is not None else None
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return Path(self._view.folder) if self._view.folder else self._asker.home.run(self.run_id).root
+
+    @property
+    def notebook(self) -> Path:
+        """The executed notebook."""
+        return RunFolder(self.folder).notebook
+
+    def wait(self) -> Run:
+        """Wait until it has ended, and return it.
+
+        Raises
+        ------
+        LeptonError
+            If it failed or was lost.
+        """
+        from lepton_jupyter.faces.flows.follow import (
+            raise_if_failed,
+            wait_for,
+        )  # a flow shows objects, and not the other way
+
+        self._view = wait_for(self._asker, self.run_id)
+        raise_if_failed(self._asker, self._view)
+        return self
+
+    def logs(self, n_lines: int = 200) -> str:
+        """Return the end of its log: what kernel and supervisor printed outside of cells."""
+        return tail(RunFolder(self.folder).log, n_lines=n_lines, max_bytes=400 * n_lines)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return what it has told so far, oldest first: states, metrics, notes, progress."""
+        return list(read_events(RunFolder(self.folder)))
+
+    def _bundle(self) -> tuple[RunView, History]:
+        return self._fresh(), History(self.events())
+
+    def _text(self) -> str:
+        return run_text(*self._bundle())
+
+    def _html(self) -> str:
+        return run_html(*self._bundle())
+
+    def _line(self) -> str:
+        return headline(self._fresh())
+
+
+def headline(view: RunView) -> str:
+    """Return one line: what ran, its version or id, its state."""
+    version = f" → {view.model}@{view.version}" if view.model and view.version is not None else ""
+    return f"{ROLES.get(view.kind, view.kind)} {view.title} · run {view.run_id} · {view.state}{version}"
+
+
+def facts_of(view: RunView, history: History, now: float) -> list[tuple[str, Any]]:
+    """Return what a card says about a run, in pairs."""
+    progress = history.progress or view.progress
+    notes = {**view.notes, **history.notes}
+    ended = view.ended_at if view.state in ENDED else now
+    pairs: list[tuple[str, Any]] = []
+    if progress.get("total"):
+        pairs.append((str(progress.get("unit", "step")), f"{progress.get('done', 0)} of {progress['total']}"))
+    if view.started_at:
+        pairs.append(("took" if view.state in ENDED else "for", span((ended or now) - view.started_at)))
+    if view.state not in ENDED:
+        pairs.append(("left", span(history.remaining_s(now))))
+    pairs.append(("data", view.dataset))
+    pairs += [(key.replace("_", " "), _note(notes[key])) for key in NOTES_SHOWN if notes.get(key) not in (None, "")]
+    return [(key, value) for key, value in pairs if value not in (None, "")]
+
+
+def _note(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_note(item)}" for key, item in value.items())
+    return html.number(value)
+
+
+def metrics_of(view: RunView, history: History) -> dict[str, float]:
+    """Return the newest value of every metric, of the history where it is ahead of the view."""
+    return {**view.metrics, **history.metrics}
+
+
+def remarks(view: RunView) -> list[str]:
+    """Return what went wrong or what is being waited for."""
+    found = [f"waiting for {view.needs}"] if view.needs and view.state == "queued" else []
+    if view.error:
+        found += [view.error.message, view.error.hint]
+    return [text for text in found if text]
+
+
+def run_text(view: RunView, history: History) -> str:
+    """Return the card of a run as text."""
+    parts = [headline(view)]
+    pairs = facts_of(view, history, time.time())
+    parts.append("  " + "  ".join(f"{key} {value}" for key, value in pairs) if pairs else "")
+    metrics = metrics_of(view, history)
+    if metrics:
+        parts.append("  " + "  ".join(f"{key} {html.number(value)}" for key, value in sorted(metrics.items())))
+    parts += [f"  {text}" for text in remarks(view)]
+    return "\n".join(part for part in parts if part)
+
+
+def run_html(view: RunView, history: History) -> str:
+    """Return the card of a run as HTML."""
+    progress = history.progress or view.progress
+    is_moving = view.state not in ENDED
+    share = progress.get("done", 0) / progress["total"] if progress.get("total") else 0.0
+    version = f"{view.model}@{view.version}" if view.model and view.version is not None else ""
+    subtitle = " · ".join(text for text in (f"run {view.run_id}", version, clock(view.created_at)) if text)
+    bad = html.BAD if view.state in ("failed", "lost") else html.WARN
+    return html.card(
+        f"{ROLES.get(view.kind, view.kind)} {view.title}",
+        html.bar(share) if is_moving else "",
+        html.facts(facts_of(view, history, time.time())),
+        _metrics_html(metrics_of(view, history)),
+        curve(history.losses, unit=str(progress.get("unit", "step"))),
+        html.lines(remarks(view), colour=bad if view.error else ""),
+        badge=view.state,
+        subtitle=subtitle,
+    )
+
+
+def _metrics_html(metrics: dict[str, float]) -> str:
+    pairs: Iterable[tuple[str, Any]] = [(name, html.number(value)) for name, value in sorted(metrics.items())]
+    return html.facts(pairs)

@@ -1,0 +1,236 @@
+"""A version of a model, and an endpoint that serves one."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lepton_jupyter.faces.objects import html
+from lepton_jupyter.faces.objects.shown import Shown
+from lepton_jupyter.faces.objects.when import clock
+from lepton_jupyter.formats.views import EndpointView, VersionView
+
+if TYPE_CHECKING:
+    from lepton_jupyter.faces.asker import Asker
+
+HISTORY_SHOWN = 6
+
+
+class Version(Shown):
+    """One version of a model: ``NAME@3``."""
+
+    def __init__(self, view: VersionView, asker: Asker) -> None:
+        self.view = view
+        self._asker = asker
+
+    @property
+    def ref(self) -> str:
+        """``NAME@3``, or the run's id while the registry has given no number."""
+        return self.view.ref
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.view.model
+
+    @property
+    def number(self) -> int | None:
+        """The registry's number."""
+        return self.view.number
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run that made it."""
+        return self.view.run_id
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Such as ``champion``."""
+        return self.view.aliases
+
+    @property
+    def verdict(self) -> str:
+        """Of its latest evaluation; empty where there is none."""
+        return self.view.verdict
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What its training measured."""
+        return dict(self.view.metrics)
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """Summary of its latest evaluation: ``metrics``, ``intervals``, ``dataset`` …"""
+        return dict(self.view.evaluation)
+
+    @property
+    def is_deployable(self) -> bool:
+        """Whether it can be served; `why_not` says why where it cannot."""
+        return self.view.is_deployable
+
+    @property
+    def why_not(self) -> str:
+        """Why it cannot be served."""
+        return self.view.why_not
+
+    @property
+    def remark(self) -> str:
+        """What should be known about it, such as 'stopped at epoch 12'."""
+        return self.view.remark
+
+    def load(self) -> Any:
+        """Return it ready to predict, with ``.weights``."""
+        from lepton_jupyter.faces.flows.load import open_version
+
+        return open_version(self.view)
+
+    def _pairs(self) -> list[tuple[str, Any]]:
+        view = self.view
+        return [
+            ("framework", view.framework),
+            ("task", view.task),
+            ("trained on", view.dataset),
+            ("made", clock(view.created_at)),
+            ("run", view.run_id),
+        ]
+
+    def _remarks(self) -> list[str]:
+        found = [] if self.view.is_deployable else [f"not deployable: {self.view.why_not or 'reason not recorded'}"]
+        return found + ([self.view.remark] if self.view.remark else [])
+
+    def _text(self) -> str:
+        words = " ".join([*self.aliases, self.verdict]).strip()
+        lines = [f"{self.ref}{' · ' + words if words else ''}"]
+        lines.append("  " + "  ".join(f"{key} {value}" for key, value in self._pairs() if value))
+        for name, values in (("trained", self.metrics), ("evaluated", self.evaluation.get("metrics", {}))):
+            if values:
+                lines.append(f"  {name}: " + "  ".join(f"{key} {html.number(v)}" for key, v in sorted(values.items())))
+        return "\n".join([*lines, *(f"  {text}" for text in self._remarks())])
+
+    def _html(self) -> str:
+        evaluated = self.evaluation.get("metrics", {})
+        return html.card(
+            self.ref,
+            html.facts(self._pairs()),
+            html.facts((f"trained {key}", html.number(value)) for key, value in sorted(self.metrics.items())),
+            html.facts((key, html.number(value)) for key, value in sorted(evaluated.items())),
+            html.lines(self._remarks(), colour=html.WARN),
+            badge=self.verdict,
+            subtitle=" ".join(self.aliases),
+        )
+
+
+class Endpoint(Shown):
+    """A version behind an address."""
+
+    def __init__(self, view: EndpointView, asker: Asker, *, example: dict[str, Any] | None = None) -> None:
+        self.view = view
+        self._asker = asker
+        self._example = example or {}
+
+    @property
+    def name(self) -> str:
+        """The endpoint's name."""
+        return self.view.name
+
+    @property
+    def ref(self) -> str:
+        """What to type for it: ``endpoint/NAME``."""
+        return f"endpoint/{self.view.name}"
+
+    @property
+    def state(self) -> str:
+        """One of starting, ready, updating, stopped, error; looked up anew."""
+        self.view = self._asker.client.endpoint(self.name)
+        return self.view.state
+
+    @property
+    def url(self) -> str:
+        """``http://127.0.0.1:PORT``."""
+        return self.view.url
+
+    @property
+    def version(self) -> str:
+        """What it serves: ``NAME@3``."""
+        return self.view.version
+
+    @property
+    def token_path(self) -> Path:
+        """The file that holds the token, readable by its owner only."""
+        return Path(self.view.token_path)
+
+    @property
+    def token(self) -> str:
+        """The token that a request must bring. It is shown nowhere."""
+        return self.token_path.read_text().strip()
+
+    @property
+    def history(self) -> tuple[Any, ...]:
+        """What it has served, newest last."""
+        return self.view.history
+
+    def predict(self, rows: Any) -> Any:
+        """Score rows (a DataFrame, a list of dicts or a path) and return a table.
+
+        Returns
+        -------
+        polars.DataFrame
+            The id if there is one, ``prediction``, ``probability_CLASS`` …
+
+        Raises
+        ------
+        LeptonError
+            If a row is refused (by row and column) or the endpoint does not answer.
+        """
+        from lepton_jupyter.faces.flows.predict import ask_endpoint
+
+        return ask_endpoint(self._asker.client.endpoint(self.name), rows)
+
+    @property
+    def curl(self) -> str:
+        """A line for a shell that asks it for one row."""
+        body = shlex.quote(json.dumps({"rows": [self._example]}, ensure_ascii=False))
+        return (
+            f'curl -s {self.url}/predict -H "Authorization: Bearer $(cat {shlex.quote(self.view.token_path)})" '
+            f"-H 'Content-Type: application/json' -d {body}"
+        )
+
+    def _pairs(self) -> list[tuple[str, Any]]:
+        view = self.view
+        return [
+            ("serves", view.version),
+            ("follows", view.follows),
+            ("held", "rolled back; until the next promote or deploy" if view.is_held else None),
+            ("restarts", view.n_restarts or None),
+            ("token", view.token_path),
+        ]
+
+    def _remarks(self) -> list[str]:
+        failure = self.view.error
+        return [
+            text
+            for text in (self.view.warning, failure.message if failure else "", failure.hint if failure else "")
+            if text
+        ]
+
+    def _line(self) -> str:
+        return f"endpoint {self.name} · {self.view.state} · {self.url} · serves {self.version}"
+
+    def _text(self) -> str:
+        pairs = "\n".join(f"  {key}: {value}" for key, value in self._pairs() if value)
+        curl = [f"  {self.curl}"] if self._example else []
+        return "\n".join([self._line(), pairs, *(f"  {text}" for text in self._remarks()), *curl])
+
+    def _html(self) -> str:
+        past = [(clock(item.at), item.action, item.version, item.why) for item in self.view.history[-HISTORY_SHOWN:]]
+        return html.card(
+            f"endpoint {self.name}",
+            html.lines([self.url], is_code=True),
+            html.facts(self._pairs()),
+            html.lines(self._remarks(), colour=html.WARN),
+            html.lines([self.curl] if self._example else [], is_code=True),
+            html.table(("when", "what", "version", "why"), reversed(past)) if len(past) > 1 else "",
+            badge=self.view.state,
+        )

@@ -1,0 +1,30 @@
+"""Times as people read them."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+
+def clock(at: float | None) -> str:
+    """Return a time as ``2026-03-01 12:30 UTC``; empty for None."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC") if at else ""
+
+
+def span(seconds: float | None) -> str:
+    """Return a length of time: ``8 s``, ``2 min 5 s``, ``1 h 20 min``."""
+    if seconds is None or seconds < 0:
+        return ""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def since(at: float | None) -> float | None:
+    """Return the seconds since a time."""
+    return time.time() - at if at else None
