@@ -13,7 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from lepton_jupyter.backend.app import App
-from lepton_jupyter.backend.heartbeat import check_host
+from lepton_jupyter.backend.heartbeat import check_host, wait_for_predecessor
 from lepton_jupyter.backend.keeper import EXIT_REFUSED, EXIT_STOPPED, EXIT_SWEPT, failure_path, sign, write_failure
 from lepton_jupyter.backend.service import Service
 from lepton_jupyter.core.errors import LeptonError
@@ -46,6 +46,7 @@ def serve(home: Home) -> int:
         return EXIT_SWEPT  # another backend lives: its keeper keeps it
     sign(lock)
     check_host(home)
+    wait_for_predecessor(home)
     failure_path(runtime).unlink(missing_ok=True)
     service = Service(home)
     server: uvicorn.Server

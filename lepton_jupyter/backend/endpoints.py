@@ -1,55 +1,32 @@
-"""Endpoints: what they shall serve, and the watch over their processes."""
+"""Endpoints: what they shall serve, and what they do serve."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import secrets
 import shutil
 import socket
-import sys
-import threading
 import time
-from dataclasses import dataclass, field
-from signal import SIGKILL, SIGTERM
-from subprocess import Popen
+from typing import NoReturn
 
 import msgspec
 
-from lepton_jupyter.backend.keeper import backend_environment
 from lepton_jupyter.backend.store import EndpointRow, ReleaseRow, Store
+from lepton_jupyter.backend.watch import Watcher
 from lepton_jupyter.core.errors import LeptonError, unknown
 from lepton_jupyter.core.files import tail, write_atomic
 from lepton_jupyter.core.names import check_name
 from lepton_jupyter.core.paths import EndpointFolder, Home
-from lepton_jupyter.core.processes import Identity, is_held, spawn
 from lepton_jupyter.core.states import EndpointState
 from lepton_jupyter.formats.bundle import encode
-from lepton_jupyter.formats.endpoint import EndpointConfig, EndpointStatus
+from lepton_jupyter.formats.endpoint import EndpointConfig
 from lepton_jupyter.formats.views import EndpointView, Failure, Release, VersionView
 
 log = logging.getLogger("lepton.backend")
 
 HOST = "127.0.0.1"
 READY_S = 30.0  # how long a deploy waits for its endpoint
-STOP_S = 10.0
-START_GRACE_S = 15.0  # between its start and its lock
-FIRST_PAUSE_S = 0.5
-LAST_PAUSE_S = 30.0
-STEADY_S = 60.0  # alive this long: the next start is the first again
-
-
-@dataclass
-class Watch:
-    """What the backend remembers of one endpoint's process."""
-
-    child: Popen[bytes] | None = None
-    started_at: float = 0.0
-    next_at: float = 0.0
-    pause_s: float = FIRST_PAUSE_S
-    n_starts: int = 0
-    lock: threading.RLock = field(default_factory=threading.RLock)
 
 
 class Endpoints:
@@ -59,7 +36,7 @@ class Endpoints:
         self.home = home
         self.store = store
         self.is_watching = True
-        self._watches: dict[str, Watch] = {}
+        self._watcher = Watcher(home, store)
 
     # -- changes
 
@@ -82,7 +59,7 @@ class Endpoints:
             If the port is in use (nothing has changed then), or the endpoint does not take the version.
         """
         check_name(name, "endpoint")
-        with self._watch(name).lock:
+        with self._watcher.of(name).lock:
             old = self.store.endpoint(name)
             port = self._port(old, port)
             row = EndpointRow(
@@ -100,8 +77,6 @@ class Endpoints:
             if old is not None and old.is_wanted and self._is_same(old, row) and self._is_ready(old):
                 self.store.save_endpoint(row := msgspec.structs.replace(row, release=old.release))
                 return self.view(row)
-            if old is not None and old.port != port:
-                self._end(old)
             self._release(
                 row,
                 version,
@@ -120,7 +95,7 @@ class Endpoints:
         is_held: bool = False,
     ) -> EndpointView:
         """Let an endpoint serve another version, on the same port."""
-        with self._watch(row.name).lock:
+        with self._watcher.of(row.name).lock:
             new = msgspec.structs.replace(
                 row, model=version.model, run_id=version.run_id, release=row.release + 1, is_held=is_held, warning=""
             )
@@ -132,11 +107,15 @@ class Endpoints:
 
     def follow(self, version: VersionView, alias: str) -> list[EndpointView]:
         """Swap the endpoints that follow an alias to the version that has it now; a held one is held no more."""
-        return [
-            self.swap(row, version, action="promote", why=f"follows {version.model}@{alias}")
-            for row in self.store.endpoints()
-            if (row.model, row.follows) == (version.model, alias) and (row.run_id != version.run_id or row.is_held)
-        ]
+        swapped = []
+        for row in self.store.endpoints():
+            if (row.model, row.follows) != (version.model, alias) or (row.run_id == version.run_id and not row.is_held):
+                continue
+            try:
+                swapped.append(self.swap(row, version, action="promote", why=f"follows {version.model}@{alias}"))
+            except LeptonError as error:  # it serves what it did, and shows why; the others swap
+                log.warning("%s", error)
+        return swapped
 
     def rollback(self, name: str) -> EndpointView:
         """Put an endpoint back to the version before, and hold it there.
@@ -165,10 +144,10 @@ class Endpoints:
     def stop(self, name: str) -> EndpointView:
         """Stop an endpoint; `deploy` starts it again on the same port."""
         row = self.row(name)
-        with self._watch(name).lock:
+        with self._watcher.of(name).lock:
             row = msgspec.structs.replace(row, is_wanted=False)
             self.store.save_endpoint(row)
-            self._end(row)
+            self._watcher.end(row)
         return self.view(row)
 
     def delete(self, name: str) -> None:
@@ -176,7 +155,7 @@ class Endpoints:
         self.stop(name)
         self.store.drop_endpoint(name)
         shutil.rmtree(self.home.endpoint(name).root, ignore_errors=True)
-        self._watches.pop(name, None)
+        self._watcher.drop(name)
 
     def row(self, name: str) -> EndpointRow:
         """Return one endpoint's row.
@@ -212,30 +191,24 @@ class Endpoints:
             name=row.name, state=state, version=refs.get(row.run_id, row.run_id), model=row.model, run_id=row.run_id,
             url=f"http://{HOST}:{row.port}", port=row.port, token_path=str(folder.token), folder=str(folder.root),
             created_at=row.created_at, follows=row.follows, is_held=row.is_held, error=error, history=history,
-            n_restarts=max(0, self._watch(row.name).n_starts - 1), warning=row.warning,
+            n_restarts=max(0, self._watcher.of(row.name).n_starts - 1), warning=row.warning,
         )  # fmt: skip
 
     def _state(self, row: EndpointRow) -> tuple[EndpointState, Failure | None]:
         if not row.is_wanted:
             return "stopped", None
-        folder, status = self.home.endpoint(row.name), self._status(row.name)
-        is_alive = is_held(self.home.runtime().endpoint_lock(row.name))
+        folder, status = self.home.endpoint(row.name), self._watcher.status(row)
+        is_alive = self._watcher.is_alive(row.name)
         if status is not None and status.error_release == row.release:
             return ("ready" if is_alive and status.state == "ready" else "error"), _failure(row, status.error, folder)
         if status is not None and status.state == "error":
             return "error", _failure(row, status.error, folder)
         if is_alive and status is not None and status.state == "ready":
             return ("ready" if status.release >= row.release else "updating"), None
-        watch = self._watch(row.name)
+        watch = self._watcher.of(row.name)
         if not is_alive and watch.n_starts > 1 and (watch.child is None or watch.child.poll() is not None):
             return "error", _failure(row, f"its process ended {watch.n_starts} times", folder)
         return "starting", None
-
-    def _status(self, name: str) -> EndpointStatus | None:
-        try:
-            return msgspec.json.decode(self.home.endpoint(name).status.read_bytes(), type=EndpointStatus)
-        except (OSError, msgspec.DecodeError):
-            return None
 
     def _is_ready(self, row: EndpointRow) -> bool:
         return self._state(row) == ("ready", None)
@@ -249,45 +222,17 @@ class Endpoints:
     def tick(self) -> None:
         """Start what should be up and is not."""
         for row in self.store.endpoints():
-            watch = self._watch(row.name)
+            watch = self._watcher.of(row.name)
             if not row.is_wanted or not self.is_watching or not watch.lock.acquire(blocking=False):
                 continue
             try:
-                self._keep_up(row, watch)
+                row = self.store.endpoint(row.name) or row
+                if not self.home.endpoint(row.name).config.exists():
+                    self._write_config(row, self.store.version(row.run_id))
+                if row.is_wanted:
+                    self._watcher.keep_up(row)
             finally:
                 watch.lock.release()
-
-    def _keep_up(self, row: EndpointRow, watch: Watch) -> None:
-        now = time.monotonic()
-        if is_held(self.home.runtime().endpoint_lock(row.name)):
-            if now - watch.started_at > STEADY_S:
-                watch.pause_s, watch.n_starts = FIRST_PAUSE_S, min(watch.n_starts, 1)
-            return
-        if watch.child is not None and watch.child.poll() is None and now - watch.started_at < START_GRACE_S:
-            return
-        if now < watch.next_at:
-            return
-        if not self.home.endpoint(row.name).config.exists():
-            self._write_config(row, self.store.version(row.run_id))
-        self._spawn(row)
-
-    def _spawn(self, row: EndpointRow) -> None:
-        folder, watch = self.home.endpoint(row.name), self._watch(row.name)
-        lock = self.home.runtime().endpoint_lock(row.name)
-        folder.empty.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.status.unlink(missing_ok=True)
-        argv = [sys.executable, "-P", "-m", "lepton_jupyter.serving", str(folder.root), str(lock)]
-        try:
-            watch.child = spawn(argv, env=backend_environment(self.home), cwd=folder.empty, log=folder.log)
-        except OSError as error:
-            log.warning("endpoint %s cannot be started: %s", row.name, error)
-        watch.started_at = time.monotonic()
-        watch.next_at = watch.started_at + watch.pause_s
-        watch.pause_s = min(watch.pause_s * 2, LAST_PAUSE_S)
-        watch.n_starts += 1
-        who = Identity.of(watch.child.pid) if watch.child is not None else None
-        if who is not None:
-            self.store.save_endpoint(msgspec.structs.replace(row, process=json.dumps(who.to_dict())))
 
     # -- one change
 
@@ -295,11 +240,9 @@ class Endpoints:
         """Record the intent, then write what the endpoint follows, then start it where it is not there."""
         self.store.save_endpoint(row, release)
         self._write_config(row, version)
-        watch = self._watch(row.name)
-        if row.is_wanted and not is_held(self.home.runtime().endpoint_lock(row.name)):
-            watch.pause_s, watch.n_starts = FIRST_PAUSE_S, 0
-            if watch.child is None or watch.child.poll() is not None:
-                self._spawn(row)
+        if row.is_wanted and not self._watcher.is_alive(row.name):
+            self._watcher.of(row.name).forget()
+            self._watcher.keep_up(row)
 
     def _write_config(self, row: EndpointRow, version: VersionView | None) -> None:
         if version is None:
@@ -335,20 +278,32 @@ class Endpoints:
             if state == "ready" and error is None:
                 return self.view(current)
             if error is not None:
-                raise LeptonError(**msgspec.structs.asdict(error))
+                self._take_back(current, old, error)
             self.tick()
             time.sleep(0.05)
         else:
-            folder = self.home.endpoint(row.name)
-            raise LeptonError(
-                **msgspec.structs.asdict(_failure(row, f"it was not ready within {READY_S:.0f} s", folder))
-            )
+            self._take_back(row, old, _failure(row, f"not ready within {READY_S:.0f} s", self.home.endpoint(row.name)))
         return self.view(self.row(row.name))
+
+    def _take_back(self, row: EndpointRow, old: EndpointRow | None, error: Failure) -> NoReturn:
+        """Undo a release that was not taken: the endpoint serves what it did before, a new one is removed; then raise."""
+        before = self.store.version(old.run_id) if old is not None else None
+        if old is None:
+            self.delete(row.name)
+        elif old.is_wanted and before is not None and self._watcher.is_alive(row.name):
+            warning = f"did not take {row.run_id}: {error.message}"
+            with self._watcher.of(row.name).lock:
+                back = msgspec.structs.replace(old, release=row.release + 1, warning=warning)
+                release = ReleaseRow(
+                    endpoint=row.name, at=time.time(), action="rollback", run_id=old.run_id, why=error.message
+                )
+                self._release(back, before, release)
+        raise LeptonError(**msgspec.structs.asdict(error))
 
     def _port(self, old: EndpointRow | None, port: int | None) -> int:
         """Return the port to serve on: the one that was said, else the one from before, else a free one."""
         if old is not None and port in (None, old.port):
-            if is_held(self.home.runtime().endpoint_lock(old.name)):
+            if self._watcher.is_alive(old.name):
                 return old.port
             port = old.port
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -362,27 +317,6 @@ class Endpoints:
                     code="conflict",
                 ) from error
             return int(probe.getsockname()[1])
-
-    def _end(self, row: EndpointRow) -> None:
-        """End an endpoint's process and wait until it has let go of its lock."""
-        lock = self.home.runtime().endpoint_lock(row.name)
-        row = self.store.endpoint(row.name) or row
-        who = Identity(**json.loads(row.process)) if row.process else None
-        deadline = time.monotonic() + STOP_S
-        for number, until in ((SIGTERM, deadline), (SIGKILL, deadline + 2.0)):
-            if who is not None:
-                who.send(number)
-            while time.monotonic() < until and (is_held(lock) or (who is not None and who.is_alive())):
-                time.sleep(0.02)
-                child = self._watch(row.name).child
-                if child is not None:
-                    child.poll()
-        lock.unlink(missing_ok=True)
-        watch = self._watch(row.name)
-        watch.child, watch.next_at, watch.pause_s, watch.n_starts = None, 0.0, FIRST_PAUSE_S, 0
-
-    def _watch(self, name: str) -> Watch:
-        return self._watches.setdefault(name, Watch())
 
 
 def _token(folder: EndpointFolder) -> str:

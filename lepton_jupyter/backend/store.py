@@ -272,9 +272,15 @@ class Store:
             if connection.execute(select(endpoints.c.name).where(endpoints.c.name == row.name)).first() is None:
                 connection.execute(insert(endpoints).values(**values))
             else:
+                values.pop("process")  # written by `save_process` alone
                 connection.execute(update(endpoints).where(endpoints.c.name == row.name).values(**values))
             if release is not None:
                 connection.execute(insert(releases).values(**msgspec.structs.asdict(release)))
+
+    def save_process(self, name: str, process: str) -> None:
+        """Record which process was started for an endpoint."""
+        with self._write() as connection:
+            connection.execute(update(endpoints).where(endpoints.c.name == name).values(process=process))
 
     def endpoints(self) -> list[EndpointRow]:
         """Return every endpoint, newest first."""
