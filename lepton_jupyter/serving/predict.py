@@ -57,7 +57,7 @@ def predict(release: Release, body: bytes, request_id: str) -> Scored:
     table = release.scorer.table(outputs, ids)
     names = tuple(table)
     record = {
-        "rows": [dict(zip(names, values, strict=True)) for values in zip(*table.values(), strict=True)],
+        "predictions": [dict(zip(names, values, strict=True)) for values in zip(*table.values(), strict=True)],
         "model": release.config.model,
         "version": release.config.version,
         "request_id": request_id,

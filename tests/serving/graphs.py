@@ -232,9 +232,8 @@ class Server:
         status = self.status()
         assert status is not None
         sent = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-        content = (
-            body if body is None or isinstance(body, bytes) or hasattr(body, "__next__") else json.dumps(body).encode()
-        )
+        is_raw = body is None or isinstance(body, bytes) or hasattr(body, "__next__")
+        content = body if is_raw else json.dumps(body).encode()
         connection = HTTPConnection("127.0.0.1", status.port, timeout=60)
         try:
             connection.request(method, path, content, sent | (headers or {}))
