@@ -23,6 +23,8 @@ HELP_WORDS = ("--help", "-h", "-?")
 class LeptonMagics(Magics):
     """The magics, one for all verbs."""
 
+    shell: Any
+
     @no_var_expand
     @needs_local_scope
     @line_cell_magic

@@ -176,7 +176,7 @@ def load(ref: Any) -> Any:
     return flow(asker_of(sys._getframe(1)), ref)
 
 
-def save(model: Any, *, name: str | None = None, data: Any = None, example: Any = None, **values: Any) -> Any:
+def save(model: Any, *, name: str | None = None, data: Any = None, example: Any = None) -> Any:
     """Make a version of a model that is trained already.
 
     Parameters
@@ -197,7 +197,7 @@ def save(model: Any, *, name: str | None = None, data: Any = None, example: Any 
     from lepton_jupyter.faces.flows.load import save as flow
 
     asker = asker_of(sys._getframe(1))
-    return flow(asker, model, name=name, data=data, example=example, values=values)
+    return flow(asker, model, name=name, data=data, example=example)
 
 
 def log(values: Mapping[str, float] | None = None, /, *, step: int | None = None, **metrics: float) -> None:

@@ -84,7 +84,7 @@ def _rows_to_judge_on(asker: Asker, version: VersionView, data: Reference | None
     if data is None and version.dataset is None:
         raise LeptonError(
             f"It is not known on what {version.ref} was trained, so there is no test split to judge it on.",
-            f"Say it: {asker.type_next(f'evaluate {version.ref} --data NAME:test')}. Known: {', '.join(store.names())}.",
+            f"Say: {asker.type_next(f'evaluate {version.ref} --data DATA:test')}. Known: {', '.join(store.names())}",
         )
     ref = data or parse(str(version.dataset), "dataset")
     record = store.record(Reference(ref.name, kind="dataset", version=ref.version, alias=ref.alias))

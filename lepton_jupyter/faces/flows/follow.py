@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 import time
 from typing import Any
@@ -16,13 +15,11 @@ from lepton_jupyter.core.paths import RunFolder
 from lepton_jupyter.core.states import ENDED
 from lepton_jupyter.faces.asker import Asker
 from lepton_jupyter.faces.flows.progress import Progress, progress_of
-from lepton_jupyter.faces.objects.history import History
 from lepton_jupyter.faces.objects.run import ROLES
 from lepton_jupyter.formats.views import RunView
 
 UPDATE_S = 0.2  # five pictures a second
 LOOK_S = 0.5  # after ■: whether the kernel is being shut down
-RETRY_S = 60.0  # the keeper brings the backend back
 STOPPING_S = 180.0
 LOG_LINES = 20
 
@@ -32,51 +29,19 @@ class _Listener(threading.Thread):
 
     def __init__(self, asker: Asker, run_id: str) -> None:
         super().__init__(name=f"lepton-follow-{run_id}", daemon=True)
-        self.asker = asker
+        self.client = asker.client
         self.run_id = run_id
         self.inbox: queue.SimpleQueue[dict[str, Any] | LeptonError] = queue.SimpleQueue()
-        self.after = 0
         self.is_wanted = True
 
     def run(self) -> None:
-        lost_at: float | None = None
-        while self.is_wanted:
-            try:
-                if self._listen():
+        try:
+            for event in self.client.events(self.run_id):
+                if not self.is_wanted:
                     return
-                lost_at = lost_at or time.monotonic()
-            except LeptonError as error:
-                if error.code == "not_found":
-                    self.inbox.put(error)
-                    return
-                lost_at = lost_at or time.monotonic()
-            except Exception as error:
-                lost_at = lost_at or time.monotonic()
-                _last = error
-            if time.monotonic() - lost_at > RETRY_S:
-                self.inbox.put(_unreachable(self.run_id))
-                return
-            time.sleep(0.3)
-            self.asker.__dict__.pop("client", None)  # connect anew: this starts the backend where it is not there
-
-    def _listen(self) -> bool:
-        """Take in events until the run ends (True) or the line breaks."""
-        for event in self.asker.client.events(self.run_id, after=self.after):
-            if not self.is_wanted:
-                return True
-            self.after = max(self.after, int(event.get("seq", self.after)))
-            self.inbox.put(event)
-            if event.get("kind") == "end":
-                return True
-        return False
-
-
-def _unreachable(run_id: str) -> LeptonError:
-    return LeptonError(
-        f"The backend does not answer; run {run_id} goes on by itself.",
-        "Type '%lepton doctor' to see why, then '%lepton show run/" + run_id + "' to follow it again.",
-        code="unavailable",
-    )
+                self.inbox.put(event)
+        except LeptonError as error:
+            self.inbox.put(error)
 
 
 def follow(asker: Asker, view: RunView) -> RunView:
@@ -131,10 +96,8 @@ def _watch(asker: Asker, listener: _Listener, progress: Progress, *, deadline: f
 
 
 def _view_of(asker: Asker, run_id: str, event: dict[str, Any]) -> RunView:
-    for key in ("run", "view"):
-        if isinstance(event.get(key), dict):
-            return msgspec.convert(event[key], RunView)
-    return asker.client.run(run_id)
+    told = event.get("run")
+    return msgspec.convert(told, RunView) if told else asker.client.run(run_id)
 
 
 def _is_shutting_down(asker: Asker) -> bool:
@@ -194,15 +157,3 @@ def raise_if_failed(asker: Asker, view: RunView) -> None:
         code="failed",
         detail="\n".join(part for part in (detail, where) if part),
     )
-
-
-def is_terminal() -> bool:
-    """Whether output goes to a person's terminal."""
-    return sys.stdout.isatty()
-
-
-def history_of(view: RunView, folder: RunFolder) -> History:
-    """Return what a run has told, from its folder."""
-    from lepton_jupyter.faces.objects.history import read_events
-
-    return History(read_events(folder))

@@ -65,6 +65,15 @@ def in_run() -> bool:
     return bool(os.environ.get("LEPTON_RUN"))
 
 
+def _is_program() -> bool:
+    """Whether a version saved here is that of the run itself; a notebook of the user makes runs of its own."""
+    if not in_run():
+        return False
+    from lepton_jupyter.runner import session
+
+    return session.current().record.kind in ("cell", "train")
+
+
 def log(values: Mapping[str, float], *, step: int | None = None) -> None:
     """Record metrics of the run whose kernel this is.
 
@@ -83,12 +92,12 @@ def log(values: Mapping[str, float], *, step: int | None = None) -> None:
     session.log(step=step, **values)
 
 
-def save(asker: Asker, model: Any, *, name: str | None, data: Any, example: Any, values: dict[str, Any]) -> Any:
+def save(asker: Asker, model: Any, *, name: str | None, data: Any, example: Any) -> Any:
     """Make a version of a model that is trained already: in a run its own, in a notebook one of kind ``save``."""
-    if in_run() and name is None:
+    if _is_program():
         from lepton_jupyter.runner import session
 
-        return session.save(model, data=data, example=example, **values)
+        return session.save(model, name=name, data=reference(data) if data is not None else None, example=example)
     return _registered(asker, model, name=name or name_of(asker, model), data=data, example=example)
 
 

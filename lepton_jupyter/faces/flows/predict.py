@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.names import parse
 from lepton_jupyter.core.states import ENDED
 from lepton_jupyter.faces.asker import Asker
-from lepton_jupyter.faces.flows.load import version_bundle
+from lepton_jupyter.faces.flows.load import open_version
 from lepton_jupyter.faces.flows.meaning import find_version, kinds_of, newest_run
+from lepton_jupyter.formats.bundle import open_bundle
+from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.formats.views import EndpointView
 from lepton_jupyter.stages.deploy.spec import Predict
 
@@ -21,19 +23,18 @@ TIMEOUT_S = 120.0
 
 def predict(asker: Asker, spec: Predict, objects: Mapping[str, Any]) -> Any:
     """Score rows and return a table: id if there is one, prediction, probabilities; with --to write it too."""
-    from lepton_jupyter.stages.deploy.scoring import frame_of_rows, predict_frame, write_table
+    from lepton_jupyter.stages.deploy.scoring import check_table_path, write_table
 
-    if spec.to is not None:
-        _check_target(spec.to)
+    to = Path(spec.to).expanduser().absolute() if spec.to is not None else None
+    if to is not None:
+        check_table_path(to)
     rows = objects["rows"] if "rows" in objects else _rows(asker, spec.rows)
-    kind = _kind(asker, spec.model)
-    if kind == "endpoint":
-        table = ask_endpoint(asker.client.endpoint(parse(spec.model).name), rows)
+    if _kind(asker, spec.model) == "endpoint":
+        table = ask_endpoint(asker, asker.client.endpoint(parse(spec.model).name), rows)
     else:
-        version = find_version(asker, spec.model)
-        table = predict_frame(version_bundle(version), frame_of_rows(rows))
-    if spec.to is not None:
-        write_table(table, Path(spec.to).expanduser())
+        table = open_version(find_version(asker, spec.model)).predict(rows)
+    if to is not None:
+        write_table(table, to)
         asker.say(f"{table.height} rows written to {spec.to}")
     return table
 
@@ -55,16 +56,6 @@ def _is_endpoint(asker: Asker, name: str) -> bool:
     return any(view.name == name for view in asker.client.endpoints())
 
 
-def _check_target(path: str) -> None:
-    known = (".parquet", ".csv", ".jsonl")
-    if Path(path).suffix.lower() not in known:
-        raise LeptonError(
-            f"--to '{path}' is no kind of table. Known: {', '.join(known)}.", "Name a file of one of these."
-        )
-    if not Path(path).expanduser().absolute().parent.is_dir():
-        raise LeptonError(f"There is no folder '{Path(path).parent}' for --to '{path}'.", "Make it first.")
-
-
 def _rows(asker: Asker, text: str) -> Any:
     """Return the rows that a word means: a variable of the notebook, else a path."""
     is_name = asker.has_variables and text.isidentifier() and text in asker.namespace
@@ -73,39 +64,53 @@ def _rows(asker: Asker, text: str) -> Any:
     return asker.namespace[text] if is_name else Path(text).expanduser()
 
 
-def ask_endpoint(view: EndpointView, rows: Any) -> Any:
+def ask_endpoint(asker: Asker, view: EndpointView, rows: Any) -> Any:
     """Score rows by an endpoint over HTTP.
 
     Raises
     ------
     LeptonError
-        If it does not serve, refuses a row, or answers nonsense.
+        If it does not serve, refuses a row, or cannot be reached.
     """
     import httpx
     import polars as pl
 
-    from lepton_jupyter.stages.deploy.scoring import frame_of_rows
-
     if view.state not in ("ready", "updating"):
         reason = f": {view.error.message}" if view.error else ""
         raise LeptonError(
-            f"Endpoint '{view.name}' is {view.state}{reason}.", f"Look: %lepton logs endpoint/{view.name}",
+            f"Endpoint '{view.name}' is {view.state}{reason}.",
+            f"Look: {asker.type_next(f'logs endpoint/{view.name}')}",
             code="unavailable",
-        )  # fmt: skip
-    frame = frame_of_rows(rows)
-    parts = []
+        )
     headers = {"Authorization": f"Bearer {Path(view.token_path).read_text().strip()}"}
+    found: list[dict[str, Any]] = []
     with httpx.Client(base_url=view.url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as line:
-        for start in range(0, max(frame.height, 1), ROWS_A_REQUEST):
-            parts.append(_one_request(line, view, frame.slice(start, ROWS_A_REQUEST), start))
-    tables = [pl.DataFrame(part, infer_schema_length=None) for part in parts]
-    return pl.concat(tables, how="vertical_relaxed") if len(tables) > 1 else tables[0]
+        for start, body in _bodies(open_bundle(asker.home.bundles / view.run_id).schema, rows):
+            found += _one_request(line, view, body, start)
+    return pl.DataFrame(found, infer_schema_length=None)
 
 
-def _one_request(line: Any, view: EndpointView, frame: Any, start: int) -> Any:
+def _bodies(schema: Schema, rows: Any) -> Iterator[tuple[int, bytes]]:
+    """Yield requests' bodies with the number of their first row. Dates travel as ISO text, NaN as null."""
+    import orjson
+
+    if schema.tensor_shape is not None:
+        values = rows.tolist() if hasattr(rows, "tolist") else list(rows)
+        for start in range(0, max(len(values), 1), ROWS_A_REQUEST):
+            yield start, orjson.dumps({"rows": values[start : start + ROWS_A_REQUEST]})
+        return
+    from lepton_jupyter.stages.deploy.scoring import frame_of_rows
+
+    frame = frame_of_rows(rows, schema=schema)
+    for start in range(0, max(frame.height, 1), ROWS_A_REQUEST):
+        part = frame.slice(start, ROWS_A_REQUEST)
+        columns = {name: part[name].to_list() for name in part.columns}
+        yield start, orjson.dumps({"columns": columns}, default=str)
+
+
+def _one_request(line: Any, view: EndpointView, body: bytes, start: int) -> list[dict[str, Any]]:
     import httpx
 
-    body = b'{"columns":' + _columns(frame) + b"}"
     try:
         answer = line.post("/predict", content=body, headers={"Content-Type": "application/json"})
     except httpx.HTTPError as error:
@@ -116,25 +121,8 @@ def _one_request(line: Any, view: EndpointView, frame: Any, start: int) -> Any:
         ) from error
     if answer.status_code != 200:
         raise _refused(view, answer, start)
-    return _table_of(answer.json())
-
-
-def _columns(frame: Any) -> bytes:
-    """Return a frame's columns as JSON. Dates travel as ISO text, NaN and null as null."""
-    import orjson
-
-    def plain(value: Any) -> Any:
-        return str(value)
-
-    columns = {name: frame[name].to_list() for name in frame.columns}
-    return orjson.dumps(columns, default=plain)
-
-
-def _table_of(answer: dict[str, Any]) -> Any:
-    for key in ("columns", "predictions"):
-        if isinstance(answer.get(key), (dict, list)):
-            return answer[key]
-    return answer
+    predictions: list[dict[str, Any]] = answer.json()["predictions"]
+    return predictions
 
 
 def _refused(view: EndpointView, answer: Any, start: int) -> LeptonError:

@@ -122,7 +122,7 @@ class _Lines(_Followed):
 
     def _line(self) -> str:
         progress, metrics = self.history.progress, self.history.metrics
-        parts = [self.view.state]
+        parts: list[str] = [self.view.state]
         if progress.get("total"):
             parts.append(f"{progress.get('unit', 'step')} {progress.get('done', 0)}/{progress['total']}")
         losses = [name for name in metrics if "loss" in name] or list(metrics)[:2]

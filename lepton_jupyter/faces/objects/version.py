@@ -186,7 +186,7 @@ class Endpoint(Shown):
         """
         from lepton_jupyter.faces.flows.predict import ask_endpoint
 
-        return ask_endpoint(self._asker.client.endpoint(self.name), rows)
+        return ask_endpoint(self._asker, self._asker.client.endpoint(self.name), rows)
 
     @property
     def curl(self) -> str:
