@@ -249,7 +249,8 @@ def psi(reference: Profile, window: Profile) -> dict[str, Shift]:
     """Return how far each column of a window is from its reference.
 
     The population stability index, sum (q - p) ln(q / p) (Siddiqi 2006, Credit Risk Scorecards), over about ten
-    bins of equal rows in the reference, or over the categories. Cells where fewer than five rows are expected on a side are pooled.
+    bins of equal rows in the reference, or over the categories. Cells where fewer than five rows are expected on a
+    side are pooled.
 
     Raises
     ------

@@ -17,7 +17,7 @@ N_BINS = 20
 def figures(record: DatasetRecord, profile: Profile) -> list[go.Figure]:
     """Return the charts that say something about a dataset: classes, missing values, the first columns."""
     found = [class_balance(record), missing(profile)]
-    names = [*profile.numbers, *profile.texts][:MAX_HISTOGRAMS]
+    names = [column.name for column in record.schema.columns][:MAX_HISTOGRAMS]
     return [figure for figure in found if figure is not None] + [histogram(profile, name) for name in names]
 
 

@@ -42,6 +42,8 @@ def check_columns(frame: pl.DataFrame, flags: DataFlags) -> None:
             raise unknown(
                 "column", name, frame.columns, f"--{what.replace('ignored', 'ignore')} names a column of the data."
             )
+    if flags.group is not None and flags.time is not None:
+        raise LeptonError("--group and --time cannot both say how to split.", "Leave out one of them.")
     repeated = [name for name in flags.target if flags.target.count(name) > 1]
     if repeated:
         raise LeptonError(f"--target {repeated[0]} is given twice.", "Name each target once.")

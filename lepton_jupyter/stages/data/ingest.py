@@ -169,8 +169,6 @@ def _groups(frame: pl.DataFrame, flags: DataFlags) -> keys.Keys | None:
     """Return a number for each row's group; a row without one is a group of its own."""
     if flags.group is None:
         return None
-    if flags.time is not None:
-        raise LeptonError("--group and --time cannot both say how to split.", "Leave out one of them.")
     of_group = keys.content_keys(frame.select(flags.group))
     return np.where(frame[flags.group].is_null().to_numpy(), keys.row_keys(frame, flags.id), of_group)
 

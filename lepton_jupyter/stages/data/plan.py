@@ -185,8 +185,9 @@ def fit_plan(schema: Schema, packed: Packed, *, mode: Mode = "dense") -> Plan:
         The training rows.
     mode : str
         ``dense``: numbers filled with the median (and a feature that says where one was missing), centred and
-        scaled by mean and standard deviation; text one-hot, with a feature of its own for missing (where training has one) and for
-        values never seen. ``embed``: text as codes. ``none``: numbers as they are, NaN included.
+        scaled by mean and standard deviation; text one-hot, with a feature of its own for missing (where
+        training has one) and for values never seen. ``embed``: text as codes. ``none``: numbers as they are,
+        NaN included.
 
     Raises
     ------
@@ -230,9 +231,9 @@ def _fit_number(name: str, values: NDArray[np.float64]) -> NumberStep:
     fill = float(np.median(present))
     filled = np.where(np.isnan(values), fill, values)
     center, spread = float(filled.mean()), float(filled.std())
-    # a constant column's spread is rounding, not zero
-    is_constant = spread <= 1e-12 * max(1.0, abs(center)) or float(np.ptp(present)) == 0.0
-    return NumberStep(column=name, fill=fill, center=center, scale=1.0 if is_constant else spread)
+    if float(np.ptp(present)) == 0.0:  # its mean and spread are off by rounding
+        return NumberStep(column=name, fill=fill, center=fill)
+    return NumberStep(column=name, fill=fill, center=center, scale=spread if spread > 1e-12 * abs(center) else 1.0)
 
 
 def _categories(values: NDArray[np.object_]) -> tuple[str, ...]:
