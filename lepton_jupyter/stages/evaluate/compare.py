@@ -54,16 +54,16 @@ def compare_versions(
 
     if asked.bundle.manifest_hash == bundle.manifest_hash:
         return answer("it is the same version")
+    try:
+        theirs = on_same_terms(score_split(asked.bundle, dataset, split, version=asked.version), ours)
+    except LeptonError as error:  # our own numbers stand; only the comparison has no answer
+        return answer(error.message)
     seen_by_us, seen_by_them = (seen_rows(one, dataset, split, home=home) for one in (bundle, asked.bundle))
     if seen_by_us is None or seen_by_them is None:
         return answer(f"training rows of {'this version' if seen_by_us is None else asked.version} unknown")
     fresh = ~(seen_by_us | seen_by_them)
     if not fresh.any():
         return answer(f"{dataset.ref}:{split} has no rows that neither was trained on")
-    try:
-        theirs = on_same_terms(score_split(asked.bundle, dataset, split, version=asked.version), ours)
-    except LeptonError as error:  # our own numbers stand; only the comparison has no answer
-        return answer(error.message)
     return compare(ours.take(fresh), theirs.take(fresh), asked.metric, against=asked.version, seed=asked.seed)
 
 

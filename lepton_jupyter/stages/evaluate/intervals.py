@@ -18,6 +18,7 @@ from lepton_jupyter.stages.evaluate.sample import Sample
 FEWEST_ROWS = 20  # under so few rows an interval says more about its method than about the version
 LEVEL = 0.90
 Z = 1.6448536269514722  # standard normal quantile of 95 %: two-sided 90 %, or one-sided 95 %
+SMALLEST_VARIANCE = 1e-15
 FEWEST_DEFINED = 0.9  # share of draws that must leave the metric defined
 
 
@@ -75,7 +76,8 @@ def wilson(n_right: int, n_rows: int, z: float = Z) -> tuple[float, float]:
     share, spread = n_right / n_rows, z * z / n_rows
     middle = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * np.sqrt(share * (1 - share) / n_rows + spread / (4 * n_rows))
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
+    low = 0.0 if n_right == 0 else float(middle - half)  # exactly: rounding must not decide a verdict
+    return low, 1.0 if n_right == n_rows else float(middle + half)
 
 
 def delong(is_positive: NDArray, *scores: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -107,22 +109,25 @@ def delong(is_positive: NDArray, *scores: NDArray) -> tuple[NDArray[np.float64],
 
 
 def auc_interval(is_positive: NDArray, score: NDArray) -> Interval:
-    """Return the interval of one ROC AUC: DeLong's variance, on the logit so that no end leaves 0 to 1.
+    """Return the interval of one ROC AUC: DeLong's, cut at 0 and 1; Newcombe's where DeLong's variance is 0.
 
-    (M. S. Pepe, 2003, "The statistical evaluation of medical tests", section 5.2.) Where no pair or every pair is in
-    the wrong order DeLong's variance is 0, which says nothing about the next rows: Newcombe's interval is taken then.
-    (Two normal scores, 42 and 72 rows, true AUC 0.99, 1,500 samples: the low end lies above the truth in 9 % of them on
-    the logit, in 23 % without it; 5 % is meant.)
+    It is 0 where no pair or every pair of rows is in the wrong order, which says nothing about the next rows. Near 1
+    DeLong's interval is short: of two normal scores (42 and 72 rows, true AUC 0.99, 1,500 samples) the low end lies
+    above the truth in 23 % of them, where 5 % is meant; at a true AUC of 0.80 in 6 %.
+
+    Parameters
+    ----------
+    is_positive : ndarray of bool, [N]
+        One of each class at least.
+    score : ndarray, [N]
     """
     n_positive = int(is_positive.sum())
     n_negative = len(is_positive) - n_positive
     if min(n_positive, n_negative) > 1:
         (auc,), ((variance,),) = delong(is_positive, score)
-        if variance > 1e-15 and 0 < auc < 1:
-            half = Z * np.sqrt(variance) / (auc * (1 - auc))
-            logit = np.log(auc / (1 - auc))
-            low, high = (1 / (1 + np.exp(-(logit + side))) for side in (-half, half))
-            return Interval(low=float(low), high=float(high), method="DeLong")
+        if variance > SMALLEST_VARIANCE:
+            half = Z * np.sqrt(variance)
+            return Interval(low=float(max(0.0, auc - half)), high=float(min(1.0, auc + half)), method="DeLong")
     auc = (rankdata(score)[is_positive].mean() - (n_positive + 1) / 2) / n_negative
     low, high = newcombe(float(auc), n_positive, n_negative)
     return Interval(low=low, high=high, method="Newcombe")

@@ -12,7 +12,7 @@ from lepton_jupyter.stages.evaluate.metrics import METRICS, metrics_of
 
 OPERATORS = (">=", ">", "<=", "<")
 
-_SHAPE = re.compile(r"\s*([A-Za-z][\w.-]*)\s*(>=|<=|=>|=<|==|!=|>|<|=)\s*(\S.*?)\s*\Z")
+_SHAPE = re.compile(r"\s*([A-Za-z][\w.-]*)\s*(>=|<=|=>|=<|==|!=|>|<|=)(?![<>=])\s*(\S.*?)\s*\Z")
 _EXAMPLE = 'Write a metric, one of >= > <= <, and a number: --require "roc_auc >= 0.95".'
 
 
