@@ -215,7 +215,7 @@ class Server:
         token: str | None = TOKEN,
         headers: dict[str, str] | None = None,
     ) -> tuple[int, Any]:
-        """Ask once; return status and the answer, decoded where it is JSON. A body that is not bytes is sent as JSON."""
+        """Ask once; return status and answer, decoded where it is JSON. What is not bytes is sent as JSON."""
         status, answer, _ = self.ask_fully(method, path, body, token=token, headers=headers)
         return status, answer
 
