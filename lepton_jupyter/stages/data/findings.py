@@ -17,7 +17,7 @@ from lepton_jupyter.stages.data.keys import content_keys
 from lepton_jupyter.stages.data.leakage import leakage
 from lepton_jupyter.stages.data.personal import personal
 from lepton_jupyter.stages.data.spec import DataFlags
-from lepton_jupyter.stages.data.target import Target
+from lepton_jupyter.stages.data.target import Target, codes_of
 
 LEVELS = ("problem", "warning", "info")
 FEW_ROWS = 100
@@ -95,9 +95,16 @@ def _duplicates(table: Table) -> Iterable[Finding]:
     _, inverse, counts = np.unique(content_keys(table.frame.select(named)), return_inverse=True, return_counts=True)
     n = int((counts - 1).sum())
     if n:
-        shared = [set(table.places[inverse == group].tolist()) - {-1} for group in np.flatnonzero(counts > 1)[:1_000]]
-        n_parted = sum(len(places) > 1 for places in shared)
-        parted = f" {n_parted} of them lie in more than one split, which flatters the test." if n_parted else ""
+        first, last = np.full(len(counts), len(SPLITS)), np.full(len(counts), -1)
+        is_placed = table.places != -1
+        np.minimum.at(first, inverse[is_placed], table.places[is_placed])
+        np.maximum.at(last, inverse[is_placed], table.places[is_placed])
+        n_parted = int((first < last).sum())
+        parted = (
+            f" {n_parted} of these rows lie{'s' * (n_parted == 1)} in more than one split, which flatters the test."
+            if n_parted
+            else ""
+        )
         text = f"{_rows(n)} repeat{'s' * (n == 1)} an earlier row.{parted}"
         yield Finding(check="duplicates", text=text, level="warning" if n_parted or n > 0.01 * len(inverse) else "info")
 
@@ -120,7 +127,7 @@ def _repeated_ids(table: Table) -> Iterable[Finding]:
 def _constant(table: Table) -> Iterable[Finding]:
     for name in table.features.kinds:
         series = table.frame[name].drop_nulls()
-        if table.frame.height > 1 and series.n_unique() == 1:
+        if len(series) > 1 and (series == series[0]).all():
             yield Finding(
                 check="constant", column=name, text=f"{name} is {series[0]!r} in every row; it teaches nothing."
             )
@@ -150,8 +157,6 @@ def _imbalance(table: Table) -> Iterable[Finding]:
 
 
 def _classes_in_splits(table: Table) -> Iterable[Finding]:
-    from lepton_jupyter.stages.data.target import codes_of
-
     if not table.schema.classes:
         return
     codes = codes_of(table.frame[table.schema.targets[0]], table.schema.classes)

@@ -16,7 +16,7 @@ from lepton_jupyter.core.names import SPLITS, Reference, check_name
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.formats import profile as profiles
 from lepton_jupyter.formats.bundle import encode
-from lepton_jupyter.formats.records import DatasetRecord
+from lepton_jupyter.formats.records import DatasetRecord, Finding
 from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.stages.data import columns, findings, keys, reading, splits
 from lepton_jupyter.stages.data.packing import pack_frame
@@ -37,6 +37,13 @@ class _Source(NamedTuple):
     tensor: NDArray[np.float32] | None
     flags: DataFlags
     kind: str
+
+
+class _Draft(NamedTuple):
+    source: _Source
+    target: Target
+    features: columns.Features
+    rows: splits.Rows
 
 
 def add(home: Home, spec: Data, value: Any = None) -> tuple[DatasetRecord, bool]:
@@ -62,54 +69,78 @@ def add(home: Home, spec: Data, value: Any = None) -> tuple[DatasetRecord, bool]
     """
     check_name(spec.name, "dataset")
     splits.parse_shares(spec.split)
-    source = _read(spec, value)
-    frame, flags = source.frame, source.flags
-    columns.check_columns(frame, flags)
-    target = read_target(frame, flags.target, positive=flags.positive)
-    features = (
-        columns.Features({}, tuple(frame.columns), [])
-        if source.tensor is not None
-        else (columns.choose_features(frame, flags))
-    )
-    draft = _rows(frame, flags, target, source.tensor)
-    hashes = _hashes(source)
+    draft = _draft(_read(spec, value))
+    hashes = _hashes(draft.source)
     store = Store(home)
     with store.locked():
         earlier = [store.open(Reference(spec.name, version=version)) for version in store.numbers(spec.name)]
         if earlier and (earlier[-1].record.content_hash, earlier[-1].record.flags_hash) == hashes:
             return earlier[-1].record, False
-        known, n_new = _known(earlier, draft.keys, flags)
-        places = splits.draw(draft._replace(known=known), flags)
-        is_train = pl.Series(places == 0)
-        schema = _schema(frame, flags, target, features, is_train, source.tensor)
-        table = findings.Table(frame=frame, features=features, schema=schema, target=target, places=places, flags=flags)
+        known, n_new = _known(earlier, draft.rows.keys, draft.source.flags)
+        places = splits.draw(draft.rows._replace(known=known), draft.source.flags)
+        schema, found = _described(draft, places)
         record = DatasetRecord(
             name=spec.name,
             version=store.next_version(spec.name),
             content_hash=hashes[0],
             flags_hash=hashes[1],
             source=spec.source,
-            source_kind=source.kind,
+            source_kind=draft.source.kind,
             created_at=time.time(),
-            n_rows=frame.height,
+            n_rows=draft.source.frame.height,
             schema=schema,
-            split_how=_how(flags, target),
+            split_how=_how(draft.source.flags, draft.target),
             split_rows={name: n for place, name in enumerate(SPLITS) if (n := int((places == place).sum()))},
-            flags=_plain(flags),
-            findings=findings.check(table),
+            flags=_plain(draft.source.flags),
+            findings=found,
             n_new_rows=n_new,
-            class_counts=target.counts,
+            class_counts=draft.target.counts,
         )
-        profile = profiles.build(schema, pack_frame(schema, frame.filter(is_train)))
-        kept = pl.DataFrame({"key": draft.keys, "split": places}, schema={"key": pl.UInt64, "split": pl.Int8})
-        try:
-            return store.write(record, frame, kept, profile, source.tensor), True
-        except OSError as error:
-            raise LeptonError(
-                f"Dataset '{spec.name}' cannot be written to '{home.datasets}': {error.strerror or error}.",
-                "Make room there, or set LEPTON_HOME to another folder.",
-                code="failed",
-            ) from error
+        return _write(store, record, draft, places), True
+
+
+def _draft(source: _Source) -> _Draft:
+    frame, flags = source.frame, source.flags
+    columns.check_columns(frame, flags)
+    target = read_target(frame, flags.target, positive=flags.positive)
+    if source.tensor is not None:
+        features = columns.Features({}, tuple(frame.columns), [])
+    else:
+        features = columns.choose_features(frame, flags)
+    return _Draft(source, target, features, _rows(source, target))
+
+
+def _described(draft: _Draft, places: splits.Places) -> tuple[Schema, tuple[Finding, ...]]:
+    source, target, features, _ = draft
+    is_train = pl.Series(places == 0)
+    schema = Schema(
+        columns=columns.describe(source.frame, features.kinds, is_train),
+        targets=source.flags.target,
+        task=target.task,
+        classes=target.classes,
+        class_kind=target.class_kind,
+        positive=target.positive,
+        id_column=source.flags.id,
+        dropped=features.dropped,
+        example=columns.example_row(source.frame.filter(is_train), features.kinds),
+        tensor_shape=None if source.tensor is None else tuple(source.tensor.shape[1:]),
+    )
+    return schema, findings.check(findings.Table(source.frame, features, schema, target, places, source.flags))
+
+
+def _write(store: Store, record: DatasetRecord, draft: _Draft, places: splits.Places) -> DatasetRecord:
+    frame = draft.source.frame
+    profile = profiles.build(record.schema, pack_frame(record.schema, frame.filter(pl.Series(places == 0))))
+    kept = pl.DataFrame({"key": draft.rows.keys, "split": places}, schema={"key": pl.UInt64, "split": pl.Int8})
+    try:
+        return store.write(record, frame, kept, profile, draft.source.tensor)
+    except (OSError, pl.exceptions.PolarsError) as error:  # polars tells of a full disk in words of its own
+        reason = getattr(error, "strerror", "") or error
+        raise LeptonError(
+            f"Dataset '{record.name}' cannot be written to '{store.home.datasets}': {reason}.",
+            "Make room there, or set LEPTON_HOME to another folder.",
+            code="failed",
+        ) from error
 
 
 def _read(spec: Data, value: Any) -> _Source:
@@ -136,7 +167,8 @@ def _read_tensor(spec: Data, value: tuple[Any, ...], array: NDArray[Any]) -> _So
     return _Source(y, tensor, flags, "variable")
 
 
-def _rows(frame: pl.DataFrame, flags: DataFlags, target: Target, tensor: NDArray[np.float32] | None) -> splits.Rows:
+def _rows(source: _Source, target: Target) -> splits.Rows:
+    frame, flags = source.frame, source.flags
     is_labelled = np.ones(frame.height, dtype=bool)
     for name in flags.target:
         is_labelled &= frame[name].is_not_null().to_numpy()
@@ -148,7 +180,7 @@ def _rows(frame: pl.DataFrame, flags: DataFlags, target: Target, tensor: NDArray
         )
     strata = codes_of(frame[flags.target[0]], target.classes) if target.classes else np.zeros(frame.height, np.int64)
     return splits.Rows(
-        keys=_row_keys(frame, flags, tensor),
+        keys=_row_keys(frame, flags, source.tensor),
         is_labelled=is_labelled & (strata != MISSING_CODE),
         strata=strata,
         groups=_groups(frame, flags),
@@ -190,28 +222,6 @@ def _known(earlier: list[Dataset], ours: keys.Keys, flags: DataFlags) -> tuple[s
         if all(before.get(name) == value for name, value in _plain(flags).items() if name in SPLITTING):
             known[is_known] = dataset.places()[found][is_known]
     return known, int((~has_been).sum())
-
-
-def _schema(
-    frame: pl.DataFrame,
-    flags: DataFlags,
-    target: Target,
-    features: columns.Features,
-    is_train: pl.Series,
-    tensor: NDArray[np.float32] | None,
-) -> Schema:
-    return Schema(
-        columns=columns.describe(frame, features.kinds, is_train),
-        targets=flags.target,
-        task=target.task,
-        classes=target.classes,
-        class_kind=target.class_kind,
-        positive=target.positive,
-        id_column=flags.id,
-        dropped=features.dropped,
-        example=columns.example_row(frame.filter(is_train), features.kinds),
-        tensor_shape=None if tensor is None else tuple(tensor.shape[1:]),
-    )
 
 
 def _how(flags: DataFlags, target: Target) -> str:

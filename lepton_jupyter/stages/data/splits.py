@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.names import SPLITS
+from lepton_jupyter.stages.data.columns import as_numbers, kind_of
 from lepton_jupyter.stages.data.keys import Keys, hash_text, mix
 from lepton_jupyter.stages.data.spec import DataFlags
 
@@ -144,9 +145,11 @@ def _by_time(places: Places, rows: Rows, shares: tuple[float, ...], order: Keys)
     new = np.flatnonzero(rows.is_labelled & (places == OUT))
     is_known = rows.is_labelled & (places != OUT)
     if not is_known.any():
-        # equal times stay together where a cut would part them
         new = new[np.lexsort((order[new], rows.times[new]))]
+        times = rows.times[new]
         cuts = np.round(np.cumsum(shares) * len(new)).astype(int)
+        # rows of the same time stay together: a cut goes to where its time begins
+        cuts = np.array([cut if cut >= len(new) else np.searchsorted(times, times[cut]) for cut in cuts])
         for place, (start, end) in enumerate(zip((0, cuts[0], cuts[1]), cuts, strict=True)):
             places[new[start:end]] = place
         return
@@ -175,8 +178,6 @@ def times_of(series: pl.Series) -> NDArray[np.float64]:
     LeptonError
         If it cannot be ordered, or a value is missing.
     """
-    from lepton_jupyter.stages.data.columns import as_numbers, kind_of
-
     if series.dtype == pl.String:
         try:
             series = series.str.to_datetime(strict=True, time_zone="UTC")

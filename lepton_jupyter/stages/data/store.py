@@ -294,6 +294,8 @@ class Store:
         parent = self.home.datasets / record.name
         is_first = not parent.exists()
         parent.mkdir(mode=0o700, exist_ok=True)
+        for left in (*parent.glob(".*.tmp"), *parent.glob(".*.gone")):  # of a process that was killed in here
+            shutil.rmtree(left, ignore_errors=True)
         temporary = parent / f".{record.version}.{secrets.token_hex(4)}.tmp"
         try:
             temporary.mkdir(mode=0o700)

@@ -84,7 +84,7 @@ def test_repeated_rows_and_ids_are_counted(tmp_path: Path) -> None:
     record, _ = add(home, Data(name="d", source="v", target=("y",), id="who"), frame)
     found = {finding.check: finding.text for finding in record.findings}
     assert "300 rows repeat an earlier row." in found["duplicates"]
-    assert "lie in more than one split" in found["duplicates"]
+    assert "of these rows lie in more than one split" in found["duplicates"]
     assert "--group who keeps them together" in found["repeated_ids"]
 
 

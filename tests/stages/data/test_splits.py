@@ -108,6 +108,12 @@ def test_time_orders_the_splits_and_later_versions_keep_the_cuts(store: Store) -
     assert later.table("test")["t"].max() == 139
 
 
+def test_rows_of_one_time_stay_in_one_split(store: Store) -> None:
+    dataset = _split(store, _table(100).with_columns(t=pl.col("t") // 9), time="t", id="id")
+    times = [set(dataset.table(split)["t"].to_list()) for split in dataset.splits()]
+    assert not (times[0] & times[1] or times[1] & times[2])
+
+
 def test_dates_as_text_can_order_rows(store: Store) -> None:
     frame = _table(50).with_columns(
         when=pl.date(2026, 1, 1).dt.offset_by(pl.col("t").cast(pl.String) + "d").cast(pl.String)
