@@ -1,0 +1,166 @@
+"""Train a model on a dataset and make a bundle of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from lepton_jupyter.core.session import Session
+from lepton_jupyter.formats.bundle import Bundle
+from lepton_jupyter.formats.records import Card
+from lepton_jupyter.stages.data.spec import DataFlags
+from lepton_jupyter.stages.data.store import Dataset
+from lepton_jupyter.stages.train.bundling import bundle_of, now
+from lepton_jupyter.stages.train.construct import construct, is_free_factory
+from lepton_jupyter.stages.train.frameworks.registry import framework_of
+from lepton_jupyter.stages.train.job import Fitted, History, Job, settle_task
+from lepton_jupyter.stages.train.loop import seed_everything
+from lepton_jupyter.stages.train.spec import Train
+
+NOT_PARAMS = ("model", "data", "name", "detach")  # fields of the verb that say where from and where to, not how
+
+
+@dataclass
+class Trained:
+    """What a training left.
+
+    Attributes
+    ----------
+    history : dict of list
+        ``epoch`` and each metric, one value an epoch; empty where there were no epochs.
+    metrics : dict
+        Those of the epoch that was kept.
+    card : Card
+    bundle : Bundle
+    """
+
+    history: History
+    metrics: dict[str, float]
+    card: Card
+    bundle: Bundle
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        """Return what came out as lines of text, for the run's notebook."""
+        card = self.card
+        lines = [f"{name:>14}  {value:.6g}" for name, value in self.metrics.items()]
+        if card.best_epoch is not None:
+            lines.append(f"{'best epoch':>14}  {card.best_epoch} of {card.epochs}")
+        if card.parity:
+            lines.append(f"{'parity':>14}  {card.parity['worst']:.2g} at most over {card.parity['rows']} rows")
+        if remark := card.notes.get("remark"):
+            lines.append(f"{'remark':>14}  {remark}")
+        if card.is_deployable:
+            lines.append("The graph is proved equal to the model: this version can be deployed.")
+        else:
+            lines.append(f"This version cannot be deployed. {card.why_not}")
+        return "\n".join(lines)
+
+
+def train(
+    session: Session,
+    model: Any,
+    dataset: Dataset,
+    spec: Train,
+    *,
+    names: Mapping[str, object] | None = None,
+) -> Trained:
+    """Train a model, and write its checkpoints and bundle below the session's folder.
+
+    Parameters
+    ----------
+    session : Session
+    model : class, instance, factory or estimator
+    dataset : Dataset
+    spec : Train
+    names : Mapping, optional
+        Objects of the notebook for ``optimizer``, ``loss``, ``lr_scheduler`` where the spec names one.
+
+    Raises
+    ------
+    LeptonError
+        If the data, the model or a flag does not fit (before the first step), or the loss became NaN. Errors of the
+        user's own code pass as they are.
+    """
+    __tracebackhide__ = True
+    return _train(session, model, dataset, spec, names=names or {}, is_finishing=False)
+
+
+def finish_stopped(
+    session: Session,
+    model: Any,
+    dataset: Dataset,
+    spec: Train,
+    *,
+    names: Mapping[str, object] | None = None,
+) -> Trained:
+    """Bundle the best checkpoint of a run that was stopped and whose kernel was ended: called in a second kernel.
+
+    Parameters are those of `train`, from the same payload and folder.
+
+    Raises
+    ------
+    LeptonError
+        With code ``stopped`` if no epoch had ended.
+    """
+    return _train(session, model, dataset, spec, names=names or {}, is_finishing=True)
+
+
+def _train(
+    session: Session, model: Any, dataset: Dataset, spec: Train, *, names: Mapping[str, object], is_finishing: bool
+) -> Trained:
+    __tracebackhide__ = True
+    dataset = settle_task(dataset, spec.task)
+    name = spec.name or spec.model
+    if is_free_factory(model):  # it asks for nothing that the data knows: what it gives decides the framework
+        seed_everything(spec.seed)
+        model = construct(model, {}, spec.params, name=spec.model, data=dataset.record.name)
+        spec = msgspec.structs.replace(spec, params={})
+    job = Job(session, spec, dataset, spec.model, names, is_finishing)
+    session.note("task", job.task)
+    if job.schema.positive is not None:
+        session.note("positive", job.schema.positive)
+    framework = framework_of(model, spec.model)
+    fitted = framework.fit(model, job)
+    try:
+        card = make_card(fitted, model=name, run_id=session.run_id, spec=spec, dataset=dataset)
+        bundle, card = bundle_of(fitted, card, folder=session.folder / "bundle", dataset=dataset, session=session)
+    finally:
+        fitted.close()
+    outcome = fitted.outcome
+    return Trained(outcome.history, card.metrics, card, bundle, outcome.notes)
+
+
+def make_card(fitted: Fitted, *, model: str, run_id: str, spec: Train, dataset: Dataset) -> Card:
+    """Return the card of a version that was trained here."""
+    outcome = fitted.outcome
+    of_data = {one.name for one in msgspec.structs.fields(DataFlags)} - {"seed"}
+    params = {
+        name: value
+        for name, value in msgspec.to_builtins(spec).items()
+        if name not in of_data and name not in NOT_PARAMS and value not in (None, {})
+    }
+    notes = dict(outcome.notes)
+    has_validation = "validation" in dataset.splits() and outcome.epochs is not None
+    if outcome.epochs is not None and not has_validation:
+        notes["remark"] = "no validation split: the last epoch is the best"
+    if outcome.stopped_at is not None:
+        notes["remark"] = f"stopped at epoch {outcome.stopped_at}"
+    return Card(
+        model=model,
+        run_id=run_id,
+        framework=fitted.framework,
+        is_deployable=False,  # settled by the parity check
+        created_at=now(),
+        trained_on=dataset.ref,
+        trained_splits=("train", "validation") if has_validation else ("train",),
+        params=params,
+        metrics={key: float(value) for key, value in outcome.metrics.items()},
+        best_epoch=outcome.best_epoch,
+        epochs=outcome.epochs,
+        stopped_at=outcome.stopped_at,
+        notes=notes,
+    )

@@ -1,0 +1,314 @@
+"""torch: classes, instances and factories of `torch.nn.Module`."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from torch import nn
+
+from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.formats.packing import Packed
+from lepton_jupyter.formats.schema import Schema
+from lepton_jupyter.stages.data.plan import Mode, Plan, apply_plan, fit_plan
+from lepton_jupyter.stages.data.plan_graph import plan_graph
+from lepton_jupyter.stages.train.checkpoints import Checkpoints, read_checkpoint, restore
+from lepton_jupyter.stages.train.checks import N_ROWS, check_first_batch, first_output, mixes_rows
+from lepton_jupyter.stages.train.construct import construct, facts_of, names_arguments
+from lepton_jupyter.stages.train.exporter import export_module
+from lepton_jupyter.stages.train.feed import Feed, Rows, Tensors, chunks, takes_categories
+from lepton_jupyter.stages.train.graph import OPSET, add_head, align, join
+from lepton_jupyter.stages.train.heads import Head, first_tensor
+from lepton_jupyter.stages.train.job import Given, Job, Outcome
+from lepton_jupyter.stages.train.loop import Loop, seed_everything, settle_threads
+from lepton_jupyter.stages.train.losses import encode_targets, make_loss
+from lepton_jupyter.stages.train.places import user_line
+from lepton_jupyter.stages.train.proof import Proof
+
+PLAN_NAMES = {
+    "features": "numeric",
+    "numeric": "numeric",
+    "categorical": "codes",
+}  # a module's input, the plan's output
+
+
+@dataclass
+class TorchFitted:
+    """A torch module with what stands before and behind it."""
+
+    module: nn.Module
+    schema: Schema
+    plan: Plan | None
+    feed: Feed
+    head: Head
+    name: str
+    example: Tensors
+    outcome: Outcome = field(default_factory=Outcome)
+    proof: Proof | None = None
+    framework: str = "torch"
+
+    def inputs(self, rows: Given) -> Tensors:
+        """Return raw rows as the module takes them."""
+        if not isinstance(rows, Packed):
+            return (torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32)),)
+        assert self.plan is not None  # only tensors have none
+        features = apply_plan(self.plan, rows)
+        tensors = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in features)
+        return tensors if len(self.feed.names) == 2 else tensors[:1]
+
+    def predict(self, rows: Given) -> npt.NDArray[np.float64]:
+        """Return probabilities [N, K] or predictions [N, T] of the live module."""
+        self.module.eval()
+        with torch.no_grad():
+            parts = [
+                self.head.decode(first_tensor(self.feed.call(self.module, part))) for part in chunks(self.inputs(rows))
+            ]
+        return np.concatenate(parts) if parts else np.empty((0, self.head.n_outputs))
+
+    def export(self) -> onnx.ModelProto:
+        """Return the graph from raw columns to outputs."""
+        if self.proof is not None:
+            raw = self.proof.final(self.module)
+        else:
+            raw = export_module(self.module, self.feed, self.example, name=self.name)
+        if self.plan is None:
+            return add_head(align(raw), self.head)
+        if raw.graph.input:  # a model of constants alone has none
+            raw = _named(raw, self.feed)
+        model = add_head(raw, self.head)
+        kept = {given.name for given in model.graph.input}
+        pairs = [(PLAN_NAMES[name], name) for name in self.feed.names if name in kept]
+        return join(plan_graph(self.plan, self.schema, opset=OPSET), model, pairs)
+
+    def weights(self) -> dict[str, npt.NDArray[Any]]:
+        """Return weights and buffers under the module's own names."""
+        return {
+            name: tensor.detach().cpu().float().numpy()
+            if tensor.dtype == torch.bfloat16
+            else tensor.detach().cpu().numpy()
+            for name, tensor in self.module.state_dict().items()
+            if torch.is_tensor(tensor)
+        }
+
+    def thresholds(self) -> dict[str, list[float]]:
+        """Return nothing: a network has no thresholds in its inputs."""
+        return {}
+
+    def close(self) -> None:
+        """End the exporter."""
+        if self.proof is not None:
+            self.proof.close()
+
+
+def _named(model: onnx.ModelProto, feed: Feed) -> onnx.ModelProto:
+    """Return the model; its inputs must carry the feed's names."""
+    found = [given.name for given in model.graph.input]
+    if not set(found) <= set(feed.names):
+        raise LeptonError(f"The exported graph asks for {', '.join(found)}.", code="refused")
+    return model
+
+
+class TorchFramework:
+    """Train torch modules."""
+
+    name = "torch"
+
+    def recognises(self, model: Any) -> bool:
+        """Whether it is a module, a class of modules, or a factory."""
+        if inspect.isclass(model):
+            return issubclass(model, nn.Module)
+        return isinstance(model, nn.Module) or inspect.isroutine(model) or _is_partial(model)
+
+    def fit(self, model: Any, job: Job) -> TorchFitted:
+        """Train a module on a job's rows, the export proof beside it."""
+        __tracebackhide__ = True
+        proof = Proof(job.session.folder / "export", lambda known: _tell(job, known))
+        try:
+            return self._fit(model, job, proof)
+        except BaseException:
+            proof.close()
+            raise
+
+    def _fit(self, model: Any, job: Job, proof: Proof) -> TorchFitted:
+        __tracebackhide__ = True
+        seed_everything(job.spec.seed)
+        fitted = prepare(model, job)
+        settle_threads(fitted.module)
+        scaling = _scaling(job)
+        fitted.head, output = check_first_batch(job, fitted.module, fitted.feed, fitted.example, scaling)
+        fitted.proof = proof
+        fitted.outcome.why_not = _mixing(fitted, job, output[0])
+        if fitted.outcome.why_not:
+            job.session.note("exportable", False)
+            job.session.note("why_not_exportable", fitted.outcome.why_not)
+        else:
+            proof.begin(fitted.module, fitted.feed, fitted.example, name=job.name)
+        if job.is_finishing:
+            _restore_best(fitted, job)
+        else:
+            _run(fitted, job, like=tuple(output[0].shape[1:]))
+        fitted.module.to("cpu").eval()
+        return fitted
+
+    def describe(self, model: Any, job: Job) -> dict[str, Any]:
+        """Return what a module's answer shows of the schema: K > 1 outputs are the logits of K classes."""
+        fitted = _adopted(model, job)
+        output = first_output(fitted.module, fitted.feed, fitted.example)
+        k = output.shape[1] if torch.is_tensor(output) and output.ndim == 2 else 1
+        if k == 1:
+            return {"task": "regression", "targets": ("prediction",)}
+        return {
+            "task": "binary" if k == 2 else "multiclass",
+            "targets": ("label",),
+            "classes": tuple(str(code) for code in range(k)),
+            "class_kind": "integer",
+            "positive": "1" if k == 2 else None,
+        }
+
+    def adopt(self, model: Any, job: Job) -> TorchFitted:
+        """Take over a trained module: the raw columns, where their number fits what it takes."""
+        fitted = _adopted(model, job)
+        fitted.head, output = check_first_batch(job, fitted.module, fitted.feed, fitted.example, None)
+        fitted.outcome.why_not = _mixing(fitted, job, output[0])
+        return fitted
+
+
+def _adopted(model: Any, job: Job) -> TorchFitted:
+    """Return a copy of a trained module with the raw columns before it, shown to take them."""
+    if not isinstance(model, nn.Module):
+        raise LeptonError(
+            f"'{job.name}' is {'a class' if inspect.isclass(model) else 'no module'}, not a trained module.",
+            "Give the instance that was trained.",
+        )
+    if job.schema.txt:
+        raise LeptonError(
+            f"'{job.name}' takes numbers, and '{job.dataset.ref}' has text: {job.schema.txt[0].name}.",
+            "Save it with example= (rows as it takes them), or train it: %lepton train prepares text.",
+        )
+    model = copy.deepcopy(model).to("cpu").eval()
+    fitted = prepare(model, job)
+    try:
+        first_output(fitted.module, fitted.feed, fitted.example)
+    except Exception as error:
+        raise LeptonError(
+            f"'{job.name}' does not take {fitted.feed.describe(fitted.example)}, the raw columns of "
+            f"'{job.dataset.ref}': {str(error).splitlines()[0]}.",
+            "If it was trained on prepared features, save it with example= (rows as it takes them).",
+            detail=user_line(error),
+        ) from error
+    return fitted
+
+
+def _mixing(fitted: TorchFitted, job: Job, output: torch.Tensor) -> str:
+    why = mixes_rows(fitted.module, fitted.feed, fitted.example, output)
+    return f"'{job.name}' cannot be served: {why}." if why else ""
+
+
+def _is_partial(model: Any) -> bool:
+    return callable(model) and not hasattr(model, "fit") and not inspect.isclass(model)
+
+
+def _tell(job: Job, proof: Proof) -> None:
+    job.session.note("exportable", bool(proof.is_proved))
+    if proof.why_not is not None:
+        job.session.note("why_not_exportable", str(proof.why_not))
+
+
+def _scaling(job: Job) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
+    """Return mean and standard deviation of the training targets for ``--scale-target``."""
+    if not job.spec.scale_target or job.task != "regression":
+        return None
+    values = job.targets("train")
+    spread = values.std(axis=0)
+    return values.mean(axis=0), np.where(spread > 0, spread, 1.0)
+
+
+def prepare(model: Any, job: Job) -> TorchFitted:
+    """Fit the preprocessing, make the module, and lay out the first rows. The head is settled by the first batch."""
+    __tracebackhide__ = True
+    is_embedding = takes_categories(model) or names_arguments(model, "cardinalities")
+    fitted = _made(model, job, is_embedding=is_embedding)
+    if takes_categories(fitted.module) != is_embedding and job.schema.tensor_shape is None:
+        fitted = _made(model, job, is_embedding=not is_embedding)  # a factory shows its module's forward only now
+    return fitted
+
+
+def _made(model: Any, job: Job, *, is_embedding: bool) -> TorchFitted:
+    __tracebackhide__ = True
+    plan: Plan | None = None
+    if job.schema.tensor_shape is not None:
+        feed = Feed(("tensor",))
+        shape: tuple[int, ...] = job.schema.tensor_shape
+        cardinalities: tuple[int, ...] = ()
+        rows: Given = job.dataset.tensors("train")[:N_ROWS]
+    else:
+        mode: Mode = "none" if job.spec.preprocess == "none" else "embed" if is_embedding else "dense"
+        packed = job.dataset.packed("train")
+        plan = fit_plan(job.schema, packed, mode=mode)
+        feed = Feed(("numeric", "categorical") if is_embedding else ("features",))
+        shape, cardinalities = (plan.n_features,), plan.cardinalities
+        rows = Packed(packed.num[:N_ROWS], packed.txt[:N_ROWS])
+    facts = facts_of(
+        n_features=int(np.prod(shape)), n_outputs=job.n_outputs, input_shape=shape, cardinalities=cardinalities
+    )
+    if not isinstance(model, nn.Module):
+        torch.manual_seed(job.spec.seed)
+    module = construct(model, facts, job.spec.params, name=job.name, data=job.data_name)
+    if not isinstance(module, nn.Module):
+        raise LeptonError(
+            f"'{job.name}' gives a {type(module).__name__}, not a torch.nn.Module.", "Return the module from it."
+        )
+    fitted = TorchFitted(module, job.schema, plan, feed, Head("identity", 1), job.name, ())
+    fitted.example = fitted.inputs(rows)
+    return fitted
+
+
+def _run(fitted: TorchFitted, job: Job, *, like: tuple[int, ...]) -> None:
+    """Train from the first step to the last."""
+    __tracebackhide__ = True
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    loss = make_loss(job, fitted.head)
+    if isinstance(loss.function, nn.Module):
+        loss.function.to(device)
+    fitted.module.to(device)
+
+    def rows_of(split: str) -> Rows:
+        given: Given = job.dataset.packed(split) if fitted.plan is not None else job.dataset.tensors(split)
+        values = job.targets(split)
+        targets = encode_targets(values, loss, fitted.head, like=like).to(device)
+        return Rows(tuple(tensor.to(device) for tensor in fitted.inputs(given)), targets, values)
+
+    assert fitted.proof is not None
+    loop = Loop(
+        job=job,
+        module=fitted.module,
+        feed=fitted.feed,
+        head=fitted.head,
+        loss=loss,
+        train=rows_of("train"),
+        validation=rows_of("validation") if "validation" in job.dataset.splits() else None,
+        checkpoints=Checkpoints(job.session.folder / "checkpoints"),
+        each_step=fitted.proof.poll,
+        outcome=fitted.outcome,
+    )
+    loop.run()
+
+
+def _restore_best(fitted: TorchFitted, job: Job) -> None:
+    """Take the best checkpoint of a run whose kernel was ended."""
+    found = read_checkpoint(job.session.folder / "checkpoints")
+    if found is None:
+        raise LeptonError("The run was stopped before its first epoch ended: there is no checkpoint.", code="stopped")
+    state, about = found
+    restore(fitted.module, state)
+    last = read_checkpoint(job.session.folder / "checkpoints", "last")
+    outcome = fitted.outcome
+    outcome.history = (last[1] if last else about)["history"]
+    outcome.metrics, outcome.best_epoch = about["metrics"], about["epoch"]
+    outcome.epochs = outcome.stopped_at = len(outcome.history["epoch"])
