@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from lepton_jupyter.faces.objects.table import Table
 from lepton_jupyter.stages.verbs import Verb
 
 ROOM_BYTES = 2**30
+TRACKING_S = 5.0  # a backend that has just started is still loading MLflow
 NEEDED = ("torch", "papermill", "mlflow", "polars", "onnxruntime", "ipykernel", "jupyterlab")
 
 
@@ -86,6 +88,10 @@ def _packages(asker: Asker) -> Iterator[Check]:
 
 def _backend(asker: Asker) -> Iterator[Check]:
     health = asker.client.health()
+    until = time.monotonic() + TRACKING_S
+    while not health.is_tracking_up and time.monotonic() < until:
+        time.sleep(0.1)
+        health = asker.client.health()
     yield Check("backend", "ok", f"{health.version}, {health.n_active} active runs, {health.python}")
     is_up = health.is_tracking_up
     advice = "Runs go on, and are recorded once it answers. Look at MLFLOW_TRACKING_URI."

@@ -117,7 +117,7 @@ def _is_shutting_down(asker: Asker) -> bool:
 
 def _stop(asker: Asker, listener: _Listener, progress: Progress) -> RunView:
     progress.remark("stopping: the best checkpoint is kept")
-    asker.client.stop_run(listener.run_id, "interrupted")
+    asker.client.stop_run(listener.run_id, "its cell was interrupted")
     return _watch(asker, listener, progress, deadline=time.monotonic() + STOPPING_S)
 
 

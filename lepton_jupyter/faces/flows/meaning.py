@@ -191,6 +191,8 @@ def kinds_of(asker: Asker, text: str, kinds: tuple[str, ...]) -> tuple[str, Refe
         return ref.kind, ref
     known = known_names(asker, kinds)
     found = [kind for kind in kinds if ref.name in known.get(kind, ())]
+    if "model" in found and "run" in found:
+        found.remove("run")  # a training run goes by its model's name: the same thing
     if "run" in kinds and not found and ref.may_be_run:
         return "run", ref
     if len(found) > 1:
@@ -198,12 +200,12 @@ def kinds_of(asker: Asker, text: str, kinds: tuple[str, ...]) -> tuple[str, Refe
         raise LeptonError(f"'{text}' could be {' or '.join(f'a {kind}' for kind in found)}.", f"Write {choices}.")
     if not found:
         everything = sorted({name for names in known.values() for name in names})
-        raise unknown(" or ".join(kinds), ref.name, everything)
+        raise unknown(", ".join(kinds[:-1]) + f" or {kinds[-1]}", ref.name, everything)
     return found[0], ref
 
 
 def known_names(asker: Asker, kinds: tuple[str, ...]) -> Mapping[str, list[str]]:
-    """Return the names that there are, by kind. Runs go by id and are not listed."""
+    """Return the names that there are, by kind. Of runs those of the models that they train."""
     known: dict[str, list[str]] = {}
     if "dataset" in kinds:
         from lepton_jupyter.stages.data.store import Store
@@ -212,6 +214,8 @@ def known_names(asker: Asker, kinds: tuple[str, ...]) -> Mapping[str, list[str]]
     if "model" in kinds:
         views = asker.client.models()
         known["model"] = list(dict.fromkeys(view.model for view in views))
+    if "run" in kinds:
+        known["run"] = list(dict.fromkeys(view.model for view in asker.client.runs(limit=200) if view.model))
     if "endpoint" in kinds:
         known["endpoint"] = [view.name for view in asker.client.endpoints()]
     return known

@@ -102,7 +102,7 @@ class _Lines(_Followed):
 
     def begin(self) -> None:
         self.is_live = sys.stderr.isatty()
-        self.logged_at = 0.0
+        self.logged_at = time.monotonic()
         self.last = ""
         self._print(headline(self.view))
 
@@ -136,4 +136,3 @@ class _Lines(_Followed):
     def end(self, view: RunView) -> None:
         if self.is_live:
             self._print("\r\033[K", end="")
-        self._print(headline(view))

@@ -56,10 +56,9 @@ def find_run(asker: Asker, text: str) -> RunView:
     ref = parse(text)
     if ref.kind not in (None, "run", "model"):
         raise LeptonError(f"'{text}' is a {ref.kind}; a run is wanted here.")
-    if ref.kind != "run" and ref.version is None and ref.alias is None:
-        view = newest_run(asker, ref.name)
-        if view is not None:
-            return view
+    view = newest_run(asker, ref.name) if ref.is_latest else None
+    if view is not None:
+        return view
     if not ref.is_latest:
         version = asker.client.version(f"{ref.name}@{ref.version if ref.version is not None else ref.alias}")
         return asker.client.run(version.run_id)
@@ -110,8 +109,7 @@ def _run_or_endpoint(asker: Asker, text: str) -> str:
         return ref.kind
     if ref.kind == "model" or not ref.is_latest:
         return "run"
-    kind, _ = kinds_of(asker, text, ("model", "endpoint", "run"))
-    return "endpoint" if kind == "endpoint" else "run"
+    return kinds_of(asker, text, ("endpoint", "run"))[0]
 
 
 class Link(Shown):
@@ -162,5 +160,5 @@ def stop(asker: Asker, spec: specs.Stop, objects: Mapping[str, Any]) -> Run | En
     if found.state in ENDED:
         asker.say(f"Run {found.run_id} has ended already: {found.state}.")
         return Run(found, asker)
-    asker.client.stop_run(found.run_id, "stopped by the user")
+    asker.client.stop_run(found.run_id, "you asked for it")
     return Run(wait_for(asker, found.run_id), asker)

@@ -14,7 +14,8 @@ from lepton_jupyter.faces.flows.ask import run_to_its_end
 from lepton_jupyter.faces.flows.data import card_of
 from lepton_jupyter.faces.flows.deploy import endpoint_of
 from lepton_jupyter.faces.flows.evaluate import read_evaluation
-from lepton_jupyter.faces.flows.meaning import kinds_of, newest_run
+from lepton_jupyter.faces.flows.meaning import find_version, kinds_of, newest_run
+from lepton_jupyter.faces.flows.runs import find_run
 from lepton_jupyter.faces.objects.run import Run
 from lepton_jupyter.faces.objects.table import Table
 from lepton_jupyter.faces.objects.version import Version
@@ -39,7 +40,7 @@ def show(asker: Asker, spec: Show, objects: Mapping[str, Any]) -> Any:
         return endpoint_of(asker, asker.client.endpoint(ref.name))
     if kind == "model":
         return Version(asker.client.version(spec.ref.removeprefix("model/")), asker)
-    view = asker.client.run(ref.name)
+    view = find_run(asker, spec.ref)
     if view.state not in ENDED:
         return run_to_its_end(asker, view)
     folder = RunFolder(asker.home.run(view.run_id).root)
@@ -75,9 +76,6 @@ class _Side:
 
 
 def _side(asker: Asker, text: str) -> _Side:
-    from lepton_jupyter.faces.flows.meaning import find_version
-    from lepton_jupyter.faces.flows.runs import find_run
-
     ref = parse(text)
     if ref.kind == "model" or (ref.kind is None and any(view.model == ref.name for view in asker.client.models())):
         version = find_version(asker, text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lepton_jupyter.core.names import SPLITS
 from lepton_jupyter.faces.objects import html
 from lepton_jupyter.faces.objects.shown import Shown
 from lepton_jupyter.faces.objects.when import clock
@@ -58,7 +59,7 @@ class DatasetCard(Shown):
     def _pairs(self) -> list[tuple[str, Any]]:
         record = self.record
         schema = record.schema
-        splits = ", ".join(f"{name} {n}" for name, n in record.split_rows.items())
+        splits = ", ".join(f"{name} {record.split_rows[name]}" for name in SPLITS if name in record.split_rows)
         return [
             ("rows", record.n_rows),
             ("features", len(schema.columns) or str(schema.tensor_shape or "none")),

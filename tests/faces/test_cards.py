@@ -1,0 +1,188 @@
+"""Cards: script-free, escaped, with the same facts as text; and the folding of events."""
+
+from __future__ import annotations
+
+import json
+import math
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lepton_jupyter.core.paths import Home
+from lepton_jupyter.faces.asker import Asker
+from lepton_jupyter.faces.objects import html
+from lepton_jupyter.faces.objects.curve import curve
+from lepton_jupyter.faces.objects.dataset import DatasetCard
+from lepton_jupyter.faces.objects.evaluation import Evaluation
+from lepton_jupyter.faces.objects.history import History
+from lepton_jupyter.faces.objects.run import run_html, run_text
+from lepton_jupyter.faces.objects.table import Table
+from lepton_jupyter.faces.objects.text import Text
+from lepton_jupyter.faces.objects.version import Endpoint, Version
+from lepton_jupyter.faces.objects.when import span
+from lepton_jupyter.formats.evaluation import Comparison, EvaluationRecord, Interval, Requirement
+from lepton_jupyter.formats.records import DatasetRecord, Finding
+from lepton_jupyter.formats.schema import Column, Schema
+from lepton_jupyter.formats.views import EndpointView, Failure, Release, RunView, VersionView
+
+EVIL = "<script>alert('x')</script>"
+EVENTS = [
+    {"at": 100.0, "kind": "state", "state": "running"},
+    *(
+        event
+        for epoch in range(1, 5)
+        for event in (
+            {"at": 100.0 + epoch, "kind": "metric", "step": epoch, "values": {"train_loss": 1 / epoch, "lr": 0.1}},
+            {"at": 100.0 + epoch, "kind": "progress", "done": epoch, "total": 10, "unit": "epoch"},
+        )
+    ),
+    {"at": 104.5, "kind": "note", "key": "threads", "value": 2},
+]
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self.attributes: set[str] = set()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag not in ("br", "line"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.add(tag)
+
+
+def _check(text: str) -> None:
+    tags = _Tags()
+    tags.feed(text)
+    tags.close()
+    assert tags.open == []
+    assert not tags.found & {"script", "style", "link", "iframe", "object", "img"}
+    assert not {name for name in tags.attributes if name.startswith("on") or name == "class"}
+    assert "background:#" not in text and "color:#000" not in text and "color:#fff" not in text
+
+
+def _asker(tmp_path: Path) -> Asker:
+    return Asker("python", home=Home(tmp_path))
+
+
+def _run(**more: Any) -> RunView:
+    values: dict[str, Any] = {"run_id": "ab12", "kind": "train", "title": EVIL, "state": "running", "created_at": 99.0}
+    return RunView(**{**values, "started_at": 100.0, **more})
+
+
+def _dataset() -> DatasetCard:
+    schema = Schema(
+        columns=(Column(name=EVIL, kind="string", categories=(EVIL, "b")), Column(name="n", kind="number", minimum=0.5)),
+        targets=("y",), task="binary", classes=("a", EVIL), positive=EVIL,
+    )  # fmt: skip
+    finding = Finding(check="missing", text=f"{EVIL} is missing", level="problem")
+    return DatasetCard(
+        DatasetRecord(
+            name="wdbc", version=2, content_hash="", flags_hash="", source=EVIL, source_kind="file", created_at=1.0,
+            n_rows=10, schema=schema, split_how="random", split_rows={"test": 2, "train": 8}, findings=(finding,),
+            class_counts={"a": 4, EVIL: 6},
+        )
+    )  # fmt: skip
+
+
+def _evaluation() -> Evaluation:
+    return Evaluation(
+        EvaluationRecord(
+            model="Net", version="Net@3", run_id="ab12", dataset="wdbc@1:test", task="binary", n_rows=114,
+            verdict="INCONCLUSIVE", metrics={"roc_auc": 0.96}, positive=EVIL, remark=EVIL,
+            intervals={"roc_auc": Interval(low=0.94, high=0.98, method="DeLong")},
+            requirements=(
+                Requirement(text="roc_auc >= 0.95", metric="roc_auc", operator=">=", bound=0.95, value=0.96,
+                            verdict="INCONCLUSIVE", rows_needed=400),
+            ),
+            comparison=Comparison(against="Net@1", metric="roc_auc", n_rows=114, verdict="better", difference=0.02,
+                                  low=0.01, high=0.03),
+        )
+    )  # fmt: skip
+
+
+def _things(tmp_path: Path) -> list[Any]:
+    asker = _asker(tmp_path)
+    version = VersionView(
+        model="Net", run_id="ab12", number=3, bundle="", manifest_hash="", is_deployable=False, created_at=1.0,
+        why_not=EVIL, aliases=("champion",), metrics={"val_loss": 0.1}, verdict="PASS", remark=EVIL,
+    )  # fmt: skip
+    endpoint = EndpointView(
+        name="e", state="ready", version="Net@3", model="Net", run_id="ab12", url="http://127.0.0.1:1", port=1,
+        token_path="/a b/token", folder="", created_at=1.0, warning=EVIL,
+        history=(Release(at=1.0, action="deploy", version="Net@1"), Release(at=2.0, action=EVIL, version="Net@3")),
+    )  # fmt: skip
+    table = Table("runs", [1], columns=("a", EVIL), rows=[(EVIL, 0.25)], pills=("a",))
+    endpoint_card = Endpoint(endpoint, asker, example={EVIL: "it's"})
+    return [_dataset(), _evaluation(), Version(version, asker), endpoint_card, table, Text(EVIL)]
+
+
+def test_every_card_is_escaped_and_needs_no_script(tmp_path: Path) -> None:
+    cards = [thing._repr_mimebundle_() for thing in _things(tmp_path)]
+    failure = Failure(message=EVIL, hint=EVIL)
+    cards.append({"text/html": run_html(_run(state="failed", error=failure, needs=EVIL), History(EVENTS))})
+    for card in cards:
+        _check(card["text/html"])
+        assert "<script" not in card["text/html"]
+
+
+def test_text_says_what_the_card_says(tmp_path: Path) -> None:
+    dataset, evaluation, version, endpoint, *_ = map(repr, _things(tmp_path))
+    assert "train 8, test 2" in dataset and "problem: " in dataset
+    assert evaluation.startswith("evaluation of Net@3 on wdbc@1:test: INCONCLUSIVE")
+    assert "about 400 rows would settle it" in evaluation and "0.94 … 0.98" in evaluation and "better" in evaluation
+    assert "champion PASS" in version and "not deployable" in version
+    assert "http://127.0.0.1:1" in endpoint and "'/a b/token'" in endpoint
+
+
+def test_an_evaluation_gives_plain_floats_that_json_takes() -> None:
+    evaluation = _evaluation()
+    assert json.loads(json.dumps(evaluation.metrics)) == {"roc_auc": 0.96}
+    assert evaluation.intervals["roc_auc"] == (0.94, 0.98)
+    assert not evaluation.passed
+
+
+def test_a_run_that_moves_shows_progress_and_what_is_left() -> None:
+    history = History(EVENTS)
+    text = run_text(_run(), history)
+    assert "epoch 4 of 10" in text and "threads 2" in text and "train_loss 0.25" in text
+    assert history.remaining_s(104.0) == pytest.approx(6.0)
+    assert "<svg" in run_html(_run(), history)
+    assert set(history.losses) == {"train_loss"}
+
+
+def test_a_curve_leaves_out_what_is_not_finite() -> None:
+    assert curve({"loss": [(1, math.nan), (2, 1.0)]}) == ""
+    drawn = curve({"loss": [(1, 2.0), (2, math.inf), (3, 1.0)]})
+    assert "nan" not in drawn and "inf" not in drawn
+    _check(drawn)
+
+
+def test_a_table_is_a_sequence_that_says_what_to_do_when_empty() -> None:
+    table = Table("runs", ["b", "a"], columns=("run",), rows=[("b",), ("a",)])
+    assert (table[0], list(table), len(table), table[:1]) == ("b", ["b", "a"], 2, ["b"])
+    empty: Table[str] = Table("runs", [], columns=("run",), rows=[], empty="Start one.")
+    assert "Start one." in repr(empty) and "Start one." in empty._repr_html_()
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.42, "0.4 s"), (42, "42 s"), (125, "2 min 5 s"), (4800, "1 h 20 min")])
+def test_lengths_of_time_read_well(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, ""), (0.123456, "0.1235"), (3, "3"), (1234567.0, "1234567"), ("a", "a")]
+)
+def test_figures_read_well(value: Any, text: str) -> None:
+    assert html.number(value) == text
