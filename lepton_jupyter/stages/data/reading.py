@@ -257,6 +257,9 @@ def _from_pandas(value: Any, prefix: str) -> pl.DataFrame:
         if series.dtype == object:
             missing = series.isna()
             columns[str(name)] = _series([None if gone else v for v, gone in zip(series, missing, strict=True)])
+        elif getattr(series.dtype, "tz", None) is not None:
+            moments = pl.Series(series.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy())
+            columns[str(name)] = moments.dt.replace_time_zone("UTC")
         else:
             columns[str(name)] = pl.Series(str(name), pl.from_pandas(series, nan_to_null=True))
     return pl.DataFrame(columns)

@@ -202,13 +202,16 @@ def test_a_pandas_frame_is_read_with_its_holes_and_mixed_objects(store: Store) -
             "b": pd.Categorical(["u", "v"] * 20),
             "c": pd.array([1, None] * 20, dtype="Int64"),
             "d": pd.Series([1, "x"] * 20, dtype=object),
+            "e": [pd.Timestamp("2026-01-01T01:00", tz="Europe/Zurich"), pd.NaT] * 20,
             "y": ["p", "q"] * 20,
         }
     )
     record, dataset = _add(store, value=frame, target=("y",))
     kinds = {column.name: column.kind for column in record.schema.columns}
-    assert kinds == {"a": "number", "b": "string", "c": "integer", "d": "string"}
+    assert kinds == {"a": "number", "b": "string", "c": "integer", "d": "string", "e": "datetime"}
     assert dataset.table()["d"].head(2).to_list() == ["1", "x"]
+    assert dataset.packed().num[0, 2] == dt.datetime(2026, 1, 1, tzinfo=dt.UTC).timestamp()
+    assert np.isnan(dataset.packed().num[1, 2])
     assert ("mixed_types", "d") in _checks(record)
 
 
