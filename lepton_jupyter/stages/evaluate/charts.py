@@ -84,7 +84,7 @@ def confusion(record: EvaluationRecord, table: Table) -> go.Figure:
     figure = _figure(title, "Predicted", "Actual")
     figure.add_heatmap(
         x=names, y=names, z=shares, text=counts, texttemplate="%{text}", zmin=0, zmax=1, showscale=False,
-        colorscale=[[0, "rgba(0,114,178,0.06)"], [1, "rgba(0,114,178,0.75)"]], xgap=2, ygap=2,
+        colorscale=[[0, "#EAF2F8"], [1, COLOURS[0]]], xgap=2, ygap=2,
         hovertemplate="actual %{y}<br>predicted %{x}<br>%{text} rows, %{z:.1%} of the class<extra></extra>",
     )  # fmt: skip
     figure.update_xaxes(type="category", showgrid=False)
@@ -175,7 +175,7 @@ def _figure(title: str, x: str, y: str) -> go.Figure:
     figure = go.Figure()
     figure.update_layout(
         template="none", paper_bgcolor=CLEAR, plot_bgcolor=CLEAR, font={"color": INK, "size": 12}, colorway=COLOURS,
-        title={"text": title, "font": {"size": 14, "color": INK}, "x": 0, "xref": "paper"}, width=460, height=380,
+        title={"text": title, "font": {"size": 13, "color": INK}, "x": 0, "xref": "paper"}, width=460, height=380,
         margin={"l": 64, "r": 16, "t": 48, "b": 56}, showlegend=False, legend={"bgcolor": CLEAR},
     )  # fmt: skip
     figure.update_xaxes(title=x, gridcolor=GRID, zeroline=False, linecolor=GRID, automargin=True)

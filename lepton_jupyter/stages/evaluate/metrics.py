@@ -78,7 +78,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("f1", "multiclass", "F1 (macro)", _SK + "f1_score", "label", options=_MACRO),
     Metric("precision", "multiclass", "Precision (macro)", _SK + "precision_score", "label", options=_MACRO),
     Metric("recall", "multiclass", "Recall (macro)", _SK + "recall_score", "label", options=_MACRO),
-    Metric("roc_auc", "multiclass", "ROC AUC (one against the rest, macro)", _OWN + "roc_auc_ovr", "probability"),
+    Metric("roc_auc", "multiclass", "ROC AUC (one vs rest)", _OWN + "roc_auc_ovr", "probability"),
     Metric("log_loss", "multiclass", "Log loss", _OWN + "log_loss", "probability", False, False),
     Metric("rmse", "regression", "Root mean squared error", _SK + "root_mean_squared_error", "number", False, False),
     Metric("mae", "regression", "Mean absolute error", _SK + "mean_absolute_error", "number", False, False),

@@ -142,7 +142,7 @@ def _stored(bundle: Bundle, dataset: Dataset, split: str, version: str) -> tuple
         )
     stored = pl.read_parquet(io.BytesIO(bundle.read(PREDICTIONS)))
     rows = stored.filter(pl.col("split") == split)
-    if rows.height != dataset.record.split_rows.get(split, 0):
+    if not np.array_equal(rows["row_key"].to_numpy(), dataset.row_keys(split)):
         raise LeptonError(f"{version} stored no predictions for the rows of {dataset.ref}:{split}.", code="refused")
     if schema.task == "regression":
         names = [f"prediction_{target}" for target in schema.targets] if len(schema.targets) > 1 else ["prediction"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,7 @@ from lepton_jupyter.formats.evaluation import EvaluationRecord
 from lepton_jupyter.stages.data.store import Dataset
 from lepton_jupyter.stages.evaluate.engine import evaluate
 from lepton_jupyter.stages.evaluate.spec import Evaluate
-
-sys.path.insert(0, str(Path(__file__).parent))
-from versions import Told, make_bundle, make_dataset, make_stored, table
+from tests.stages.evaluate.versions import Told, make_bundle, make_dataset, make_stored, table
 
 
 def judged(home: Home, bundle: Bundle, dataset: Dataset, split: str = "test", **flags: Any) -> EvaluationRecord:
@@ -176,7 +173,8 @@ def test_a_version_without_a_graph_is_judged_by_its_stored_predictions_on_its_ow
         share = np.where(codes == 1, 0.9, 0.2)
         labels = [dataset.schema.classes[code] for code in codes]
         shares = dict(zip((f"probability_{name}" for name in dataset.schema.classes), (1 - share, share), strict=True))
-        parts.append(pl.DataFrame({"split": [split] * len(codes), "prediction": labels, **shares}))
+        keys = {"split": [split] * len(codes), "row_key": dataset.row_keys(split)}
+        parts.append(pl.DataFrame({**keys, "prediction": labels, **shares}))
     bundle = make_stored(tmp_path / "v1", dataset, pl.concat(parts))
     assert judged(home, bundle, dataset).metrics["roc_auc"] == 1
     other = make_dataset(home, "other", table("wdbc")[0])
