@@ -164,7 +164,7 @@ class Server:
         self.lock = root / "lock"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def configure(self, bundle: Bundle, **changes: Any) -> EndpointConfig:
+    def configure(self, bundle: Bundle, /, **changes: Any) -> EndpointConfig:
         """Write ``endpoint.json``, as the backend does."""
         hashes = (hashlib.sha256(TOKEN.encode()).hexdigest(),)
         config = EndpointConfig(
