@@ -164,7 +164,7 @@ def _history(name: str, user: str) -> LeptonError:
 
 def _inspect(name: str, value: Any, namespace: Mapping[str, Any], *, found: _Found, limit_bytes: int) -> None:
     """Refuse what is known not to travel, before anything is pickled."""
-    history = {id(namespace[word]): word for word in HISTORY[:5] if word in namespace}
+    history = {id(namespace[word]): word for word in reversed(HISTORY[:5]) if word in namespace}
     for reached in walk(name, value):
         if isinstance(reached, Missing):
             if reached.name not in OF_THE_KERNEL:

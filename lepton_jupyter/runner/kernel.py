@@ -23,6 +23,8 @@ from lepton_jupyter.runner.sweep import sweep_session
 
 READY_TIMEOUT_S = 120
 SHUTDOWN_S = 5
+# ipykernel's control thread flushes streams whose own thread may just have ended, and waits 10 s for it.
+HASTE = "import sys; sys.stdout.flush_timeout = sys.stderr.flush_timeout = 0.1"
 
 
 class RunKernel:
@@ -133,6 +135,8 @@ class RunKernel:
         """Ask the kernel to go, wait a moment, then end whatever of its session is left."""
         if self.exit_code() is None and self._process is not None:
             try:
+                if self.client is not None:
+                    await asyncio.wait_for(self.execute_silently(HASTE), 1)
                 await self.manager._async_request_shutdown()
             except Exception as error:
                 print(f"The kernel could not be asked to go: {error}", file=sys.stderr)  # noqa: T201  the run's log

@@ -6,6 +6,7 @@ the run, as they did in the notebook. Arrays and tables from `LARGE_BYTES` on le
 
 from __future__ import annotations
 
+import importlib
 import io
 import pickle
 import sys
@@ -84,11 +85,15 @@ class _Writer(cloudpickle.Pickler):
         self._files = files
         self._kept: dict[int, tuple[Any, str]] = {}  # the object too: an id may be given away again
         self._space = {"__name__": "__main__"}
-        self.globals_ref[id(namespace)] = self._space
+        # A caller may have made a copy of the notebook's namespace; its functions still have the real one.
+        for space in (namespace, vars(sys.modules["__main__"])):
+            self.globals_ref[id(space)] = self._space
 
     def persistent_id(self, obj: Any) -> tuple[str, ...] | None:
         if obj is self._space:
             return ("namespace",)
+        if isinstance(obj, ModuleType) and type(obj) is not ModuleType:
+            return _named_module(obj)
         known = self._kept.get(id(obj))
         if known is not None:
             return ("file", known[1])
@@ -115,6 +120,8 @@ class _Reader(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         if pid[0] == "namespace":
             return self._namespace
+        if pid[0] == "module":
+            return importlib.import_module(pid[1])
         if pid[1] not in self._read:
             self._read[pid[1]] = _unfiled(self._folder / pid[1])
         return self._read[pid[1]]
@@ -184,6 +191,14 @@ def size_of(value: Any) -> int:
         return int(getattr(value, "nbytes", 0)) if room in ("numpy", "torch", "pyarrow", "scipy") else 0
     except (TypeError, ValueError, RuntimeError):
         return 0
+
+
+def _named_module(module: ModuleType) -> tuple[str, ...] | None:
+    """Return how to import a module of a class of its own, such as ``torch.ops``: cloudpickle knows plain ones only."""
+    for name, loaded in list(sys.modules.items()):
+        if loaded is module:
+            return ("module", name)
+    return None
 
 
 def _room(kind: type) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from functools import cached_property
@@ -189,6 +190,11 @@ class RunSession:
             A dataset's reference; None for the cell's ``--data``.
         example : object, optional
             Rows as the model takes them, by which it is exported where no dataset says how.
+
+        Returns
+        -------
+        Bundle
+            It lies in the run's folder; a later save takes its place.
         """
         from lepton_jupyter.stages.train.saving import save
 
@@ -198,15 +204,20 @@ class RunSession:
         if self.interrupts.is_asked:
             self._acknowledge()  # it takes longer than an interrupted cell is given
         self.release_reserve()
-        return save(
+        fresh = self.folder / "bundle.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        save(
             model=model,
             name=said,
             run_id=self.run_id,
-            folder=self.folder,
+            folder=fresh,
             dataset=self._dataset_named(data),
             example=example,
             session=self,
         )
+        shutil.rmtree(self.files.bundle, ignore_errors=True)
+        fresh.rename(self.files.bundle)
+        return open_bundle(self.files.bundle)
 
     def reserve_room(self) -> None:
         """Take room on the disk for the bundle and for the last words; where there is little, take less."""

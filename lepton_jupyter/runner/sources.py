@@ -108,12 +108,16 @@ def _statement_stores(statement: ast.stmt) -> set[str]:
 
 def lazy_imports(code: types.CodeType) -> set[str]:
     """Return the names of modules that code imports when it runs."""
-    return {
-        instruction.argval
-        for inner in every_code(code)
-        for instruction in dis.get_instructions(inner)
-        if instruction.opname == "IMPORT_NAME" and instruction.argval
-    }
+    found: set[str] = set()
+    for inner in every_code(code):
+        module = ""
+        for instruction in dis.get_instructions(inner):
+            if instruction.opname == "IMPORT_NAME":
+                module = instruction.argval
+                found.add(module)
+            elif instruction.opname == "IMPORT_FROM":  # a name in the module, or a module below it
+                found.add(f"{module}.{instruction.argval}")
+    return found - {""}
 
 
 def cells_of(

@@ -53,6 +53,7 @@ class StopControl:
 
     def must_end(self) -> bool:
         """Whether the next cell must not begin: a kernel that is at its bundle goes on to show what it has."""
+        self._look_for_answer()
         return self.is_asked and not self.is_acknowledged
 
     async def watch(self) -> None:
