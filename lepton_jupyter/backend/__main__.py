@@ -77,8 +77,7 @@ def serve(home: Home) -> int:
         is_swept = lock.is_swept()
         if not is_swept:
             runtime.socket.unlink(missing_ok=True)
-        service.close()
-        lock.release()
+        service.close()  # the lock goes with the process: nobody may think that it is gone while it is not
     if is_swept:
         return EXIT_SWEPT
     return EXIT_TERMINATED if terminated.is_set() else EXIT_STOPPED
@@ -98,4 +97,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    logging.shutdown()
+    os._exit(status)  # a thread may be in the middle of importing MLflow: nobody waits for that

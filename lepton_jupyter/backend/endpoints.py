@@ -286,7 +286,7 @@ class Endpoints:
         return self.view(self.row(row.name))
 
     def _take_back(self, row: EndpointRow, old: EndpointRow | None, error: Failure) -> NoReturn:
-        """Undo a release that was not taken: the endpoint serves what it did before, a new one is removed; then raise."""
+        """Undo a release that was not taken: back to what was served before, or to no endpoint at all; then raise."""
         before = self.store.version(old.run_id) if old is not None else None
         if old is None:
             self.delete(row.name)

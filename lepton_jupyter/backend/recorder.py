@@ -40,7 +40,7 @@ class Recorder:
         self.store = store
         self.tracking = tracking
         self.is_up = False
-        self._is_loaded = False
+        self._loaded_at: float | None = None
         self._pause_s = FIRST_PAUSE_S
         self._down_until = 0.0
         self._wake = threading.Event()
@@ -53,11 +53,12 @@ class Recorder:
         """Begin; the import of MLflow happens in the thread."""
         self._thread.start()
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """End after the pass that is under way."""
+    def close(self, timeout_s: float = 3.0) -> None:
+        """End after the pass that is under way; one that takes longer is left: the next backend goes on from there."""
         self._is_closed = True
         self._wake.set()
-        self._thread.join(timeout_s)
+        if self._loaded_at is not None:
+            self._thread.join(timeout_s)
 
     def wait_for_number(self, run_id: str) -> int | None:
         """Return the registry's number of a version; None where MLflow does not answer within 5 s."""
@@ -68,7 +69,8 @@ class Recorder:
                 return version.number if version is not None else None
             if time.monotonic() < self._down_until:
                 return None
-            if time.monotonic() - started > (ANSWER_S if self._is_loaded else LOADING_S):
+            patience_s = LOADING_S if self._loaded_at is None else ANSWER_S
+            if time.monotonic() - max(started, self._loaded_at or 0.0) > patience_s:
                 return None
             self._wake.set()
             with self._passed:
@@ -85,7 +87,7 @@ class Recorder:
             self.is_up = True
         except Exception as error:
             self._fell_silent(error)
-        self._is_loaded = True
+        self._loaded_at = time.monotonic()
         while not self._is_closed:
             if time.monotonic() >= self._down_until:
                 self._pass()

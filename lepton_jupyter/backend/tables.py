@@ -13,7 +13,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Boolean, Column, Engine, Float, Integer, MetaData, String, Table, Text, create_engine, event
 
+from lepton_jupyter.core.errors import LeptonError
+
 BUSY_TIMEOUT_S = 20.0
+MIGRATIONS = Path(__file__).with_name("migrations")
 NETWORK_FILE_SYSTEMS = (
     "nfs",
     "nfs4",
@@ -126,8 +129,10 @@ def open_database(path: Path) -> Engine:
 
     Raises
     ------
+    LeptonError
+        If the file comes from a newer version; it stays as it is.
     sqlalchemy.exc.SQLAlchemyError
-        If the file is not a database, or comes from a newer version.
+        If the file is not a database.
     """
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
     journal = "DELETE" if is_network_file_system(path.resolve()) else "WAL"
@@ -144,12 +149,19 @@ def open_database(path: Path) -> Engine:
 
 def _migrate(engine: Engine, path: Path) -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
-    head = ScriptDirectory.from_config(config).get_current_head()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    scripts = ScriptDirectory.from_config(config)
+    head = scripts.get_current_head()
     with engine.connect() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
     if current == head:
         return
+    if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+        raise LeptonError(
+            f"'{path}' was written by a newer lepton_jupyter (its tables are '{current}', ours '{head}').",
+            "Bring this environment to that version: pip install -U lepton_jupyter",
+            code="unavailable",
+        )
     if current is not None:
         _back_up(path, path.with_name(f"{path.name}.before-{head}"))
     with engine.begin() as connection:

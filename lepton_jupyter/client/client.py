@@ -124,7 +124,7 @@ class Client:
                 for name, event in self._stream(run_id, after):
                     lost_at = None
                     if name == "end":
-                        yield {"kind": "end", "run": event}
+                        yield {"kind": "end", "seq": max(after, int(event.get("seq", 0))), "run": event}
                         return
                     after = int(event.get("seq", after))
                     yield event

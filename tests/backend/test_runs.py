@@ -1,0 +1,238 @@
+"""Runs in real processes: queued, started, stopped, killed, adopted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lepton_jupyter.client.client import Client
+from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.core.paths import Home, RunFolder
+from lepton_jupyter.core.processes import Identity, is_held
+from lepton_jupyter.formats.events import EventReader
+from lepton_jupyter.formats.views import RunView
+
+pytestmark = pytest.mark.slow
+
+Wait = Callable[..., Any]
+Prepare = Callable[..., RunFolder]
+
+FOREVER = "import time\nwhile True: time.sleep(0.1)"
+
+
+def metrics_cell(n_steps: int, pause_s: float) -> str:
+    """Return a cell that writes a metric now and then, as a kernel does."""
+    return (
+        "import json, os, time\n"
+        "path = os.environ['LEPTON_RUN'] + '/events.kernel.jsonl'\n"
+        f"for step in range({n_steps}):\n"
+        "    line = json.dumps({'at': time.time(), 'kind': 'metric', 'step': step, 'values': {'loss': 1 / (step + 1)}})\n"
+        "    open(path, 'a').write(line + '\\n')\n"
+        f"    time.sleep({pause_s})\n"
+    )
+
+
+def ended(client: Client, run_id: str) -> RunView:
+    """Follow a run to its end."""
+    for event in client.events(run_id):
+        if event["kind"] == "end":
+            break
+    return client.run(run_id)
+
+
+def processes(folder: RunFolder) -> dict[str, Identity]:
+    """Return supervisor and kernel of a run."""
+    found = {}
+    for _, event in EventReader(folder.supervisor_events).read():
+        for key in ("process", "kernel"):
+            if key in event:
+                found[key] = Identity(**event[key])
+    return found
+
+
+def running(client: Client, folder: RunFolder, wait: Wait) -> dict[str, Identity]:
+    """Wait until a run's kernel runs a cell."""
+    wait(lambda: client.run(folder.run_id).state == "running", timeout_s=30)
+    return processes(folder)
+
+
+def test_a_notebook_runs_and_its_events_arrive_once(home: Home, prepare: Prepare) -> None:
+    client = Client.connect(home)
+    folder = prepare(metrics_cell(5, 0.02))
+    assert client.submit(folder.run_id).state == "queued"
+    assert client.submit(folder.run_id[:]).run_id == folder.run_id  # twice is once
+    events = list(client.events(folder.run_id))
+    assert [event["step"] for event in events if event["kind"] == "metric"] == [0, 1, 2, 3, 4]
+    seqs = [event["seq"] for event in events[:-1]]
+    assert seqs == list(range(1, len(seqs) + 1))
+    assert events[-1]["kind"] == "end"
+    assert events[-1]["run"]["state"] == "completed"
+    half = [event["seq"] for event in client.events(folder.run_id, after=3)][:-1]
+    assert half == seqs[3:]
+    view = client.run(folder.run_id[:6])
+    assert (view.state, view.metrics, view.error) == ("completed", {"loss": 0.2}, None)
+    assert not home.runtime().run_lock(folder.run_id).exists()
+
+
+def test_a_failed_cell_fails_the_run_with_its_reason(home: Home, prepare: Prepare) -> None:
+    client = Client.connect(home)
+    folder = prepare("1 / 0")
+    client.submit(folder.run_id)
+    view = ended(client, folder.run_id)
+    assert view.state == "failed"
+    assert view.error is not None and "ZeroDivisionError" in f"{view.error.message} {view.error.detail}"
+
+
+def test_one_slot_runs_one_at_a_time_in_order_and_a_nested_run_needs_none(
+    home: Home, prepare: Prepare, monkeypatch: pytest.MonkeyPatch, eventually: Wait
+) -> None:
+    monkeypatch.setenv("LEPTON_CPU_SLOTS", "1")
+    client = Client.connect(home)
+    first, second, free = (
+        prepare(FOREVER, needs_device=True),
+        prepare("pass", needs_device=True),
+        prepare("pass", needs_device=False),
+    )
+    for folder in (first, second, free):
+        client.submit(folder.run_id)
+    running(client, first, eventually)
+    assert ended(client, free.run_id).state == "completed"  # it needs no device
+    waiting = client.run(second.run_id)
+    assert waiting.state == "queued"
+    assert first.run_id in waiting.needs
+    assert [device.run_id for device in client.devices()] == [first.run_id]
+    assert is_held(home.runtime().lease("cpu-0"))
+    nested = prepare("pass", needs_device=True, parent=first.run_id)
+    client.submit(nested.run_id)
+    assert ended(client, nested.run_id).state == "completed"
+    client.stop_run(first.run_id, "enough")
+    assert ended(client, first.run_id).state == "stopped"
+    assert ended(client, second.run_id).state == "completed"
+    eventually(lambda: not is_held(home.runtime().lease("cpu-0")), timeout_s=5)
+
+
+def test_stopping_a_parent_stops_its_children_and_a_queued_run_at_once(
+    home: Home, prepare: Prepare, monkeypatch: pytest.MonkeyPatch, eventually: Wait
+) -> None:
+    monkeypatch.setenv("LEPTON_CPU_SLOTS", "1")
+    client = Client.connect(home)
+    parent = prepare(FOREVER)
+    client.submit(parent.run_id)
+    running(client, parent, eventually)
+    child, queued = (
+        prepare(FOREVER, needs_device=True, parent=parent.run_id),
+        prepare("pass", needs_device=True, parent=parent.run_id),
+    )
+    client.submit(child.run_id)
+    client.submit(queued.run_id)
+    people = {**running(client, child, eventually), **processes(parent)}
+    client.stop_run(parent.run_id, "enough")
+    states = [ended(client, folder.run_id).state for folder in (parent, child, queued)]
+    assert states == ["stopped", "stopped", "stopped"]
+    eventually(lambda: not any(who.is_alive() for who in people.values()), timeout_s=5)
+    assert list(home.runtime().locks.glob("run-*")) == []
+    with pytest.raises(LeptonError, match="No run named"):
+        client.run("nonesuch")
+
+
+def test_a_killed_supervisor_is_told_about_and_leaves_nothing(home: Home, prepare: Prepare, eventually: Wait) -> None:
+    client = Client.connect(home)
+    folder = prepare("print('begun')", FOREVER, "print('never')")
+    client.submit(folder.run_id)
+    people = running(client, folder, eventually)
+    eventually(lambda: folder.notebook.exists() and "begun" in folder.notebook.read_text(), timeout_s=20)
+    people["process"].send(signal.SIGKILL)
+    view = ended(client, folder.run_id)
+    assert view.state == "failed"
+    assert view.error is not None and "supervisor was killed" in view.error.message
+    eventually(lambda: not any(who.is_alive() for who in people.values()), timeout_s=5)
+    notebook = json.loads(folder.notebook.read_bytes())
+    assert "supervisor was killed" in json.dumps(notebook)
+    assert "running" not in [cell["metadata"]["papermill"]["status"] for cell in notebook["cells"] if cell["outputs"]]
+
+
+def test_a_killed_backend_adopts_its_runs_and_mlflow_has_each_metric_once(
+    home: Home, prepare: Prepare, eventually: Wait
+) -> None:
+    client = Client.connect(home)
+    eventually(lambda: client.health().is_tracking_up, timeout_s=40)
+    n_steps = 60
+    folder = prepare(metrics_cell(n_steps, 0.1))
+    client.submit(folder.run_id)
+    told: list[int] = []
+    for event in client.events(folder.run_id):
+        if event["kind"] == "metric":
+            told.append(event["step"])
+            if event["step"] in (10, 30):
+                os.kill(client.health().pid, signal.SIGKILL)
+    assert told == list(range(n_steps))
+    assert client.run(folder.run_id).state == "completed"
+
+    def logged() -> list[int]:
+        with sqlite3.connect(home.mlflow_db) as database:
+            return [row[0] for row in database.execute("select step from metrics where key = 'loss' order by step")]
+
+    eventually(lambda: len(logged()) >= n_steps, timeout_s=20)
+    assert logged() == list(range(n_steps))
+
+
+def test_everything_killed_at_once_is_lost_with_the_reason(home: Home, prepare: Prepare, eventually: Wait) -> None:
+    from lepton_jupyter.backend.keeper import holder
+
+    client = Client.connect(home)
+    folder = prepare(FOREVER)
+    client.submit(folder.run_id)
+    people = running(client, folder, eventually)
+    runtime = home.runtime()
+    victims = [holder(runtime.keeper_lock), holder(runtime.backend_lock), people["process"], people["kernel"]]
+    for who in victims:
+        assert who is not None and who.send(signal.SIGKILL)
+    view = ended(client, folder.run_id)
+    assert view.state == "lost"
+    assert view.error is not None and "together with the backend" in view.error.message
+
+
+def test_a_queued_run_survives_the_backend(
+    home: Home, prepare: Prepare, monkeypatch: pytest.MonkeyPatch, eventually: Wait
+) -> None:
+    monkeypatch.setenv("LEPTON_CPU_SLOTS", "1")
+    client = Client.connect(home)
+    first, second = prepare("import time; time.sleep(4)", needs_device=True), prepare("pass", needs_device=True)
+    client.submit(first.run_id)
+    client.submit(second.run_id)
+    running(client, first, eventually)
+    os.kill(client.health().pid, signal.SIGKILL)
+    assert ended(client, second.run_id).state == "completed"
+    assert client.run(first.run_id).state == "completed"
+    assert (client.run(second.run_id).started_at or 0) >= (client.run(first.run_id).ended_at or time.time())
+
+
+def test_runs_go_on_through_a_swept_runtime_folder(home: Home, prepare: Prepare, eventually: Wait) -> None:
+    import shutil
+
+    client = Client.connect(home)
+    folder = prepare("import time; time.sleep(6)")
+    client.submit(folder.run_id)
+    running(client, folder, eventually)
+    shutil.rmtree(home.runtime().root)
+    assert ended(client, folder.run_id).state == "completed"
+
+
+def test_the_users_environment_is_in_one_private_file_only(home: Home, prepare: Prepare) -> None:
+    client = Client.connect(home)
+    secret = "postgres://u:unlikely-secret@db"
+    folder = prepare("import os; assert os.environ['DB_URL']", environment={"DB_URL": secret})
+    client.submit(folder.run_id)
+    assert ended(client, folder.run_id).state == "completed"
+    client.stop_backend()
+    found = [path for path in home.root.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+    assert found == [folder.environment]
+    assert Path(folder.environment).stat().st_mode & 0o077 == 0
