@@ -83,7 +83,7 @@ def _run(**more: Any) -> RunView:
 
 def _dataset() -> DatasetCard:
     schema = Schema(
-        columns=(Column(name=EVIL, kind="string", categories=(EVIL, "b")), Column(name="n", kind="number", minimum=0.5)),
+        columns=(Column(name=EVIL, kind="string", categories=(EVIL,)), Column(name="n", kind="number", minimum=0.5)),
         targets=("y",), task="binary", classes=("a", EVIL), positive=EVIL,
     )  # fmt: skip
     finding = Finding(check="missing", text=f"{EVIL} is missing", level="problem")
@@ -141,7 +141,9 @@ def test_text_says_what_the_card_says(tmp_path: Path) -> None:
     dataset, evaluation, version, endpoint, *_ = map(repr, _things(tmp_path))
     assert "train 8, test 2" in dataset and "problem: " in dataset
     assert evaluation.startswith("evaluation of Net@3 on wdbc@1:test: INCONCLUSIVE")
-    assert "about 400 rows would settle it" in evaluation and "0.94 … 0.98" in evaluation and "better" in evaluation
+    assert (
+        "about 400 rows would settle it" in evaluation and "0.9400 to 0.9800" in evaluation and "better" in evaluation
+    )
     assert "champion PASS" in version and "not deployable" in version
     assert "http://127.0.0.1:1" in endpoint and "'/a b/token'" in endpoint
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import time
 from typing import Any
@@ -22,6 +23,11 @@ UPDATE_S = 0.2  # five pictures a second
 LOOK_S = 0.5  # after ■: whether the kernel is being shut down
 STOPPING_S = 180.0
 LOG_LINES = 20
+
+_NOISE = re.compile(  # what ipykernel and papermill print into every log
+    r"\s*\Z|NOTE: When using the|To exit, you will|\"quit\" from a client|To read more about|To connect another client"
+    r"|\s+--existing |Passed unknown parameter|Black is not installed"
+)
 
 
 class _Listener(threading.Thread):
@@ -144,7 +150,7 @@ def raise_if_failed(asker: Asker, view: RunView) -> None:
         return
     folder = RunFolder(asker.home.run(view.run_id).root)
     failure = view.error
-    log = tail(folder.log, LOG_LINES)
+    log = "\n".join(line for line in tail(folder.log, LOG_LINES).splitlines() if not _NOISE.match(line))
     detail = failure.detail if failure and failure.detail else ""
     if not detail and log:
         detail = f"Last lines of the log:\n{log}"

@@ -77,9 +77,11 @@ def ask_endpoint(asker: Asker, view: EndpointView, rows: Any) -> Any:
 
     if view.state not in ("ready", "updating"):
         reason = f": {view.error.message}" if view.error else ""
+        look = f"Look: {asker.type_next(f'logs endpoint/{view.name}')}"
+        again = f"Serve it again: {asker.type_next(f'deploy {view.version} --as {view.name}')}"
         raise LeptonError(
             f"Endpoint '{view.name}' is {view.state}{reason}.",
-            f"Look: {asker.type_next(f'logs endpoint/{view.name}')}",
+            again if view.state == "stopped" else look,
             code="unavailable",
         )
     headers = {"Authorization": f"Bearer {Path(view.token_path).read_text().strip()}"}

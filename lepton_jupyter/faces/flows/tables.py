@@ -108,11 +108,15 @@ def _run_row(view: RunView) -> tuple[Any, ...]:
 def endpoints(asker: Asker, spec: Verb, objects: Mapping[str, Any]) -> Table[Endpoint]:
     """Return every endpoint, newest first."""
     views = sorted(asker.client.endpoints(), key=lambda view: view.created_at, reverse=True)
+    found = [endpoint_of(asker, view) for view in views]
     return Table(
         "endpoints",
-        [endpoint_of(asker, view) for view in views],
+        found,
         columns=("endpoint", "state", "serves", "follows", "address", "held"),
-        rows=[(v.name, v.state, v.version, v.follows, v.url, "rolled back" if v.is_held else "") for v in views],
+        rows=[
+            (item.name, view.state, view.version, item.follows, view.url, "rolled back" if view.is_held else "")
+            for item, view in zip(found, views, strict=True)
+        ],
         pills=("state",),
         empty=f"Serve one: {asker.type_next('deploy MODEL --as NAME')}",
     )

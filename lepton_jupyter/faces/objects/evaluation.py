@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from lepton_jupyter.faces.asker import shell_here
 from lepton_jupyter.faces.objects import html
+from lepton_jupyter.faces.objects.chart import publish_chart
 from lepton_jupyter.faces.objects.shown import Shown, publish
-from lepton_jupyter.formats.evaluation import EvaluationRecord, Interval
-
-MEANING = {
-    "PASS": "every requirement is met, with room for chance",
-    "FAIL": "a requirement is missed",
-    "INCONCLUSIVE": "the requirements are met, but chance could explain it: more rows would settle it",
-    "NONE": "nothing was required",
-}
-PLOTLY = "application/vnd.plotly.v1+json"
+from lepton_jupyter.formats.evaluation import EvaluationRecord
+from lepton_jupyter.stages.evaluate.summary import as_html, as_text
 
 
 class Evaluation(Shown):
@@ -83,51 +78,15 @@ class Evaluation(Shown):
     def _line(self) -> str:
         return f"evaluation of {self.version} on {self.dataset}: {self.verdict}"
 
-    def _requirement_lines(self) -> list[str]:
-        found = []
-        for item in self.record.requirements:
-            rows = f"; about {item.rows_needed} rows would settle it" if item.rows_needed else ""
-            found.append(f"{item.verdict}  {item.text}  (measured {html.number(item.value)}{rows})")
-        return found
-
-    def _comparison(self) -> list[str]:
-        other = self.record.comparison
-        if other is None:
-            return []
-        if other.difference is None:
-            return [f"against {other.against}: {other.verdict}. {other.reason}".rstrip()]
-        bounds = f" ({html.number(other.low)} … {html.number(other.high)})" if other.low is not None else ""
-        figure = f"{other.metric} {other.difference:+.4g}{bounds} on {other.n_rows} rows"
-        return [f"against {other.against}: {other.verdict}; {figure}. {other.reason}".rstrip()]
-
-    def _rows(self) -> list[tuple[Any, ...]]:
-        return [
-            (name, float(value), _between(self.record.intervals.get(name)), _method(self.record.intervals.get(name)))
-            for name, value in self.record.metrics.items()
-        ]
-
-    def _pairs(self) -> list[tuple[str, Any]]:
-        record = self.record
-        return [("rows", record.n_rows), ("task", record.task), ("positive", record.positive), ("run", record.run_id)]
-
     def _text(self) -> str:
-        lines = [f"{self._line()} ({MEANING[self.verdict]})", *(f"  {text}" for text in self._requirement_lines())]
-        lines += [f"  remark: {self.remark}"] if self.remark else []
-        lines += [f"  {text}" for text in self._comparison()]
-        table = html.plain_table(("metric", "value", "90 % interval", "method"), self._rows())
-        return "\n".join([*lines, "  " + "  ".join(f"{k} {v}" for k, v in self._pairs() if v not in (None, "")), table])
+        return f"{self._line()}\n{as_text(self.record)}\nrun {self.run_id}"
 
     def _html(self) -> str:
         return html.card(
             f"{self.version} on {self.dataset}",
-            html.lines([MEANING[self.verdict]]),
-            html.lines(self._requirement_lines(), colour=html.COLOURS.get(self.verdict, "")),
-            html.lines([self.remark] if self.remark else [], colour=html.WARN),
-            html.lines(self._comparison()),
-            html.facts(self._pairs()),
-            html.table(("metric", "value", "90 % interval", "method"), self._rows()),
-            _confusion(self.record),
+            as_html(self.record),
             badge=self.verdict,
+            subtitle=f"run {self.run_id}",
         )
 
     def show(self) -> None:
@@ -150,29 +109,7 @@ class Evaluation(Shown):
         self.mark_shown()
 
     def show_charts(self) -> None:
-        """Send the charts to the cell: plotly's JSON, with a table of numbers for where plotly is not drawn."""
-        for figure in self.figures():
-            title = getattr(getattr(figure.layout, "title", None), "text", None) or "chart"
-            publish({PLOTLY: _as_json(figure), "text/plain": f"[{title}]"})
-
-
-def _as_json(figure: Any) -> Any:
-    import json
-
-    return json.loads(figure.to_json())  # numpy arrays become plain lists
-
-
-def _between(interval: Interval | None) -> str:
-    return f"{html.number(interval.low)} … {html.number(interval.high)}" if interval else "too few rows"
-
-
-def _method(interval: Interval | None) -> str:
-    return interval.method if interval else ""
-
-
-def _confusion(record: EvaluationRecord) -> str:
-    table = record.tables.get("confusion")
-    if not table or not all(isinstance(column, list) for column in table.values()):
-        return ""
-    rows = list(zip(*table.values(), strict=False))
-    return html.lines(["confusion"]) + html.table(list(table), rows[:200])
+        """Send the charts to the cell; a terminal has no place for them."""
+        if hasattr(shell_here(), "kernel"):
+            for figure in self.figures():
+                publish_chart(figure)

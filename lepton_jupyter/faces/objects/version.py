@@ -157,6 +157,12 @@ class Endpoint(Shown):
         return self.view.version
 
     @property
+    def follows(self) -> str | None:
+        """``NAME@champion`` where it follows an alias."""
+        alias = (self.view.follows or "").rpartition("@")[2]
+        return f"{self.view.model}@{alias}" if alias else None
+
+    @property
     def token_path(self) -> Path:
         """The file that holds the token, readable by its owner only."""
         return Path(self.view.token_path)
@@ -201,7 +207,7 @@ class Endpoint(Shown):
         view = self.view
         return [
             ("serves", view.version),
-            ("follows", view.follows),
+            ("follows", self.follows),
             ("held", "rolled back; until the next promote or deploy" if view.is_held else None),
             ("restarts", view.n_restarts or None),
             ("token", view.token_path),
