@@ -71,7 +71,7 @@ def wilson(n_right: int, n_rows: int, z: float = Z) -> tuple[float, float]:
     Examples
     --------
     >>> [round(end, 4) for end in wilson(95, 100)]
-    [0.9012, 0.9754]
+    [0.9008, 0.9755]
     """
     share, spread = n_right / n_rows, z * z / n_rows
     middle = (share + spread / 2) / (1 + spread)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import doctest
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
+from lepton_jupyter.stages.evaluate import compare as comparing
+from lepton_jupyter.stages.evaluate import intervals as measuring
+from lepton_jupyter.stages.evaluate import metrics as table
+from lepton_jupyter.stages.evaluate import requirements as reading
+from lepton_jupyter.stages.evaluate.compare import compare
 from lepton_jupyter.stages.evaluate.intervals import (
     auc_interval,
     delong,
@@ -15,7 +22,7 @@ from lepton_jupyter.stages.evaluate.intervals import (
     newcombe,
     wilson,
 )
-from lepton_jupyter.stages.evaluate.metrics import metrics_of
+from lepton_jupyter.stages.evaluate.metrics import Metric, metric_named, metrics_of
 from lepton_jupyter.stages.evaluate.resampling import n_draws_for
 from lepton_jupyter.stages.evaluate.sample import Sample, classified, regressed
 from lepton_jupyter.stages.evaluate.scores import values
@@ -151,3 +158,51 @@ def test_many_rows_take_fewer_draws() -> None:
         1_000,
         200,
     )
+
+
+def halves(sample: Sample, n_wrong: int) -> Sample:
+    """The same rows with the probabilities of the first ones turned round."""
+    assert sample.probability is not None
+    turned = sample.probability.copy()
+    turned[:n_wrong] = turned[:n_wrong, ::-1]
+    return classified(actual=sample.actual, probability=turned, classes=sample.classes, positive=1, task="binary")
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "accuracy", "log_loss", "f1"])
+def test_a_paired_test_sees_the_better_one_and_none_between_equals(name: str) -> None:
+    ours, theirs, metric = perfect(n_rows=200), halves(perfect(n_rows=200), 40), metric_named(name, "binary")
+    better = compare(ours, theirs, metric, against="Net@1", seed=0)
+    worse = compare(theirs, ours, metric, against="Net@1", seed=0)
+    same = compare(ours, ours, metric, against="Net@1", seed=0)
+    assert (better.verdict, worse.verdict, same.verdict) == ("better", "worse", "no difference shown")
+    assert better.difference == pytest.approx(-(worse.difference or 0))
+    assert (same.low, same.high) == (0, 0)
+
+
+def test_a_paired_difference_is_as_wide_as_theory_says() -> None:
+    # 10 of 400 rows were lost, none won: mean 0.025, its standard error sqrt(0.025 * 0.975 / 400)
+    found = compare(perfect(n_rows=400), halves(perfect(n_rows=400), 10), metric_named("accuracy", "binary"),
+                    against="x", seed=0)  # fmt: skip
+    assert found.difference == pytest.approx(0.025)
+    assert found.low == pytest.approx(0.025 - 1.645 * (0.025 * 0.975 / 400) ** 0.5, abs=0.002)
+
+
+def test_few_fresh_rows_are_no_ground_for_a_comparison() -> None:
+    found = compare(perfect(n_rows=19), perfect(n_rows=19), metric_named("accuracy", "binary"), against="x", seed=0)
+    assert (found.verdict, found.n_rows) == ("INCONCLUSIVE", 19)
+    assert "too few" in found.reason
+
+
+@pytest.mark.parametrize("module", [measuring, reading, comparing], ids=lambda module: module.__name__)
+def test_the_examples_in_docstrings_are_true(module: object) -> None:
+    assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
+
+
+def test_one_line_in_the_table_is_a_metric_with_value_and_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Metric("mcc", "binary", "Matthews' correlation", "sklearn.metrics:matthews_corrcoef", "label")
+    monkeypatch.setattr(table, "METRICS", (*table.METRICS, line))
+    sample = halves(perfect(n_rows=60), 6)
+    found = values(sample)
+    assert found["mcc"] == pytest.approx(0.8)
+    span = intervals(sample, found, seed=0)["mcc"]
+    assert span.method == "bootstrap" and 0.6 < span.low < 0.8 < span.high < 0.95

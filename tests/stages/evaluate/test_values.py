@@ -99,7 +99,7 @@ def test_a_draw_of_every_row_once_gives_the_value_and_other_draws_those_of_their
     sample = SAMPLES[metric.task]()
     prepare = resampling.VECTORISED.get((metric.task, metric.name))
     if prepare is None:
-        return  # Wilson needs no draws; else its own function is called draw by draw
+        return  # its own function is called draw by draw
     counts = np.vstack([np.ones(sample.n_rows), *resampling.counts_of_draws(sample.n_rows, 5, seed=1)])
     by_hand = [value_of(metric, sample.take(np.repeat(np.arange(sample.n_rows), row.astype(int)))) for row in counts]
     assert prepare(sample)(counts) == pytest.approx(by_hand, rel=1e-6)
