@@ -280,11 +280,12 @@ def _check_absent(name: str, values: list[Any], faults: _Faults) -> None:
 
 
 def _pack(schema: Schema, values: Mapping[str, list[Any]], n_rows: int, faults: _Faults) -> Packed:
-    num = np.empty((n_rows, len(schema.num)), np.float64)
-    txt = np.empty((n_rows, len(schema.txt)), object)
-    for place, column in enumerate(schema.num):
+    numbers, texts = schema.num, schema.txt
+    num = np.empty((n_rows, len(numbers)), np.float64)
+    txt = np.empty((n_rows, len(texts)), object)
+    for place, column in enumerate(numbers):
         _fill_numbers(column, num[:, place], values[column.name], faults)
-    for place, column in enumerate(schema.txt):
+    for place, column in enumerate(texts):
         _fill_texts(column, txt[:, place], values[column.name], faults)
     faults.check()
     return Packed(num, txt)

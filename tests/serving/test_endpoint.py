@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lepton_jupyter.formats.requestlog import read_segment, segments
+from lepton_jupyter.serving.app import MAX_IN_FLIGHT
 from lepton_jupyter.serving.scorer import Scorer
 from tests.serving.graphs import ROW, SCHEMA_MULTI, SCHEMA_REGRESSION, Server, make_bundle
 
@@ -240,6 +241,28 @@ def test_a_client_that_goes_away_harms_nobody(server: Server) -> None:
     connection.endheaders(b"[{")
     connection.close()
     assert server.predict(ROW)
+
+
+def test_more_requests_than_it_takes_are_429_and_soon_answered_again(
+    server: Server, eventually: Callable[..., Any]
+) -> None:
+    status = server.status()
+    assert status is not None
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a-token-for-tests\r\nContent-Length: 9\r\n\r\n["
+    lines = [socket.create_connection(("127.0.0.1", status.port)) for _ in range(MAX_IN_FLIGHT)]
+    for line in lines:
+        line.sendall(head)
+
+    def answer(wanted: int) -> Any:
+        found = server.ask_fully("POST", "/predict", ROW)
+        return found if found[0] == wanted else None
+
+    _, said, headers = eventually(lambda: answer(429), timeout_s=10)
+    assert headers["retry-after"] == "1" and said["error"]["code"] == "unavailable"
+    assert server.ask("GET", "/readyz")[0] == 200
+    for line in lines:
+        line.close()
+    assert eventually(lambda: answer(200), timeout_s=10)
 
 
 @pytest.mark.parametrize("schema", [SCHEMA_MULTI, SCHEMA_REGRESSION])

@@ -123,7 +123,7 @@ def test_a_graph_cannot_read_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     fill.ClearField("raw_data")
     fill.data_location = onnx.TensorProto.EXTERNAL
     fill.external_data.add(key="location", value=location)
-    with pytest.raises(LeptonError, match="cannot be loaded: .*External data path"):
+    with pytest.raises(LeptonError, match=r"cannot be loaded: .*External data path"):
         Scorer(make_bundle(bundle_folder, content=model.SerializeToString()))
 
 
