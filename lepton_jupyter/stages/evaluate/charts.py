@@ -11,8 +11,9 @@ import plotly.graph_objects as go
 from lepton_jupyter.formats.evaluation import EvaluationRecord
 from lepton_jupyter.stages.evaluate.summary import figure_of
 
-# M. Okabe and K. Ito, 2008, "Color universal design": told apart by the colour-blind, seen on white and on black.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# M. Okabe and K. Ito, 2008, "Color universal design": told apart by the colour-blind. Their blue is made
+# lighter here, so that it is seen on a dark page too.
+COLOURS = ("#1F86C7", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK = "#7a7a7a"  # contrast over 4 to 1 on white and on JupyterLab's dark #111111
 GRID = "rgba(128,128,128,0.25)"
 CLEAR = "rgba(0,0,0,0)"
@@ -84,7 +85,7 @@ def confusion(record: EvaluationRecord, table: Table) -> go.Figure:
     figure = _figure(title, "Predicted", "Actual")
     figure.add_heatmap(
         x=names, y=names, z=shares, text=counts, texttemplate="%{text}", zmin=0, zmax=1, showscale=False,
-        colorscale=[[0, "#EAF2F8"], [1, COLOURS[0]]], xgap=2, ygap=2,
+        colorscale=[[0, "#EAF2F8"], [1, "#56B4E9"]], textfont={"color": "#111"}, xgap=2, ygap=2,
         hovertemplate="actual %{y}<br>predicted %{x}<br>%{text} rows, %{z:.1%} of the class<extra></extra>",
     )  # fmt: skip
     figure.update_xaxes(type="category", showgrid=False)
@@ -176,7 +177,8 @@ def _figure(title: str, x: str, y: str) -> go.Figure:
     figure.update_layout(
         template="none", paper_bgcolor=CLEAR, plot_bgcolor=CLEAR, font={"color": INK, "size": 12}, colorway=COLOURS,
         title={"text": title, "font": {"size": 13, "color": INK}, "x": 0, "xref": "paper"}, width=460, height=380,
-        margin={"l": 64, "r": 16, "t": 48, "b": 56}, showlegend=False, legend={"bgcolor": CLEAR},
+        margin={"l": 64, "r": 32, "t": 48, "b": 56}, showlegend=False, legend={"bgcolor": CLEAR},
+        modebar={"orientation": "v", "bgcolor": CLEAR, "color": INK},
     )  # fmt: skip
     figure.update_xaxes(title=x, gridcolor=GRID, zeroline=False, linecolor=GRID, automargin=True)
     figure.update_yaxes(title=y, gridcolor=GRID, zeroline=False, linecolor=GRID, automargin=True)
@@ -203,7 +205,7 @@ def _by_target(figure: go.Figure, table: Table, x: str, y: str) -> go.Figure:
 def _mistakes(title: str, table: Table) -> go.Figure:
     wrong = [row for row in zip(*table.values(), strict=True) if row[0] != row[1]]
     worst = sorted(wrong, key=lambda row: -row[2])[:LARGEST_MATRIX]
-    figure = _figure(f"{title}; most frequent mistakes", "Rows", "")
+    figure = _figure(f"{title}; {'most frequent mistakes' if worst else 'no mistakes'}", "Rows", "")
     names = [f"{actual} taken for {predicted}" for actual, predicted, _ in worst]
     figure.add_bar(x=[row[2] for row in worst], y=names, orientation="h", marker={"color": COLOURS[1]})
     return figure.update_yaxes(autorange="reversed")

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from lepton_jupyter.core.states import Task
 from lepton_jupyter.formats.evaluation import Interval
 from lepton_jupyter.stages.evaluate.metrics import Metric, metrics_of
 from lepton_jupyter.stages.evaluate.resampling import N_DRAWS, bootstrap, n_draws_for
 from lepton_jupyter.stages.evaluate.sample import Sample
+from lepton_jupyter.stages.evaluate.shares import SHARES, Share
 
 FEWEST_ROWS = 20  # under so few rows an interval says more about its method than about the version
 LEVEL = 0.90
 Z = 1.6448536269514722  # standard normal quantile of 95 %: two-sided 90 %, or one-sided 95 %
 SMALLEST_VARIANCE = 1e-15
 FEWEST_DEFINED = 0.9  # share of draws that must leave the metric defined
-
-
-class Shared(NamedTuple):
-    """A metric that is a share, or a growing function of one: `n_right` of `n_rows`."""
-
-    n_right: int
-    n_rows: int
-    of_share: Callable[[float], float] = lambda share: share
 
 
 def intervals(sample: Sample, values: dict[str, float], *, seed: int) -> dict[str, Interval]:
@@ -53,7 +44,7 @@ def intervals(sample: Sample, values: dict[str, float], *, seed: int) -> dict[st
     for metric in (metric for metric in metrics_of(sample.task) if metric.name in values and metric.method):
         share = SHARES.get((metric.task, metric.name)) if metric.method == "Wilson" else None
         if share is not None:
-            found[metric.name] = _of_share(share(sample))
+            found[metric.name] = _of_share(share, sample)
         elif metric.method == "DeLong":
             found[metric.name] = auc_interval(sample.is_positive, sample.score)
         else:
@@ -169,8 +160,9 @@ def mover(values: NDArray, lows: NDArray, highs: NDArray) -> tuple[float, float]
     return mean - below, mean + above
 
 
-def _of_share(share: Shared) -> Interval:
-    low, high = (share.of_share(end) for end in wilson(share.n_right, share.n_rows))
+def _of_share(share: Share, sample: Sample) -> Interval:
+    ends = wilson(int(share.hits(sample).sum()), int(share.among(sample).sum()))
+    low, high = (float(share.to_metric(end)) for end in ends)
     return Interval(low=low, high=high, method="Wilson")
 
 
@@ -205,36 +197,3 @@ def _of_perfect(metric: Metric, sample: Sample) -> Interval:
     ones = np.ones(len(supports))
     low, high = mover(ones, lows, ones)
     return Interval(low=low, high=high, method=name if len(supports) == 1 else f"{name}, MOVER")
-
-
-def _accuracy(sample: Sample) -> Shared:
-    return Shared(int((sample.actual == sample.predicted).sum()), sample.n_rows)
-
-
-def _recall(sample: Sample) -> Shared:
-    return Shared(int((sample.is_positive & sample.called_positive).sum()), int(sample.is_positive.sum()))
-
-
-def _specificity(sample: Sample) -> Shared:
-    return Shared(int((~sample.is_positive & ~sample.called_positive).sum()), int((~sample.is_positive).sum()))
-
-
-def _precision(sample: Sample) -> Shared:
-    return Shared(int((sample.is_positive & sample.called_positive).sum()), int(sample.called_positive.sum()))
-
-
-def _f1(sample: Sample) -> Shared:
-    """F1 is 2J / (1 + J), where J is the share of hits among the rows that are or are called positive."""
-    hits = sample.is_positive & sample.called_positive
-    either = sample.is_positive | sample.called_positive
-    return Shared(int(hits.sum()), int(either.sum()), lambda share: 2 * share / (1 + share))
-
-
-SHARES: dict[tuple[Task, str], Callable[[Sample], Shared]] = {
-    ("binary", "accuracy"): _accuracy,
-    ("binary", "precision"): _precision,
-    ("binary", "recall"): _recall,
-    ("binary", "specificity"): _specificity,
-    ("binary", "f1"): _f1,
-    ("multiclass", "accuracy"): _accuracy,
-}

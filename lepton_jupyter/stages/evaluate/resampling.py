@@ -11,6 +11,7 @@ from lepton_jupyter.core.states import Task
 from lepton_jupyter.stages.evaluate.metrics import Metric
 from lepton_jupyter.stages.evaluate.sample import Sample
 from lepton_jupyter.stages.evaluate.scores import clip_probability, value_of
+from lepton_jupyter.stages.evaluate.shares import SHARES, Share
 
 # B draws, N rows, K classes, T targets
 Counts = NDArray[np.float64]  # [B, N]: how often each row is in each draw
@@ -84,40 +85,17 @@ def _mean_of(row_values: NDArray) -> OfCounts:
     return lambda counts: (counts @ row_values) / counts.shape[1]
 
 
-def _share(rows_of: Callable[[Sample], tuple[NDArray, NDArray]]) -> Prepare:
-    """Return draws of a share: rows that count for it, among rows that count (as numbers or truth values, [N])."""
-
-    def prepare(sample: Sample) -> OfCounts:
-        columns = np.column_stack(rows_of(sample)).astype(np.float64)
+def _share(share: Share) -> Prepare:
+    def prepare_share(sample: Sample) -> OfCounts:
+        columns = np.column_stack([share.hits(sample), share.among(sample)]).astype(np.float64)
 
         def of_counts(counts: Counts) -> NDArray[np.float64]:
-            top, bottom = (counts @ columns).T
-            return top / bottom
+            hits, among = (counts @ columns).T
+            return np.asarray(share.to_metric(hits / among), dtype=np.float64)
 
         return of_counts
 
-    return prepare
-
-
-def _accuracy(sample: Sample) -> tuple[NDArray, NDArray]:
-    return sample.actual == sample.predicted, np.ones(sample.n_rows)
-
-
-def _precision(sample: Sample) -> tuple[NDArray, NDArray]:
-    return sample.is_positive & sample.called_positive, sample.called_positive
-
-
-def _recall(sample: Sample) -> tuple[NDArray, NDArray]:
-    return sample.is_positive & sample.called_positive, sample.is_positive
-
-
-def _specificity(sample: Sample) -> tuple[NDArray, NDArray]:
-    return ~sample.is_positive & ~sample.called_positive, ~sample.is_positive
-
-
-def _f1(sample: Sample) -> tuple[NDArray, NDArray]:
-    hits, either = sample.is_positive & sample.called_positive, sample.is_positive | sample.called_positive
-    return 2 * hits, either.astype(np.int64) + hits
+    return prepare_share
 
 
 def _brier(sample: Sample) -> OfCounts:
@@ -257,17 +235,12 @@ def _median_ae(sample: Sample) -> OfCounts:
 
 
 VECTORISED: dict[tuple[Task, str], Prepare] = {
+    **{key: _share(share) for key, share in SHARES.items()},
     ("binary", "roc_auc"): _roc_auc,
     ("binary", "average_precision"): _average_precision,
-    ("binary", "accuracy"): _share(_accuracy),
     ("binary", "balanced_accuracy"): _balanced_accuracy,
-    ("binary", "precision"): _share(_precision),
-    ("binary", "recall"): _share(_recall),
-    ("binary", "specificity"): _share(_specificity),
-    ("binary", "f1"): _share(_f1),
     ("binary", "brier"): _brier,
     ("binary", "log_loss"): _log_loss,
-    ("multiclass", "accuracy"): _share(_accuracy),
     ("multiclass", "balanced_accuracy"): _balanced_accuracy,
     ("multiclass", "recall"): _macro(lambda actual, predicted: actual),
     ("multiclass", "precision"): _macro(lambda actual, predicted: predicted),
