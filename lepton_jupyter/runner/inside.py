@@ -63,7 +63,7 @@ def _extend_path(modules: Path, index: payload.Index) -> None:
 
 def _listen(run: RunSession, shell: Any) -> None:
     def after(result: Any) -> None:
-        error = result.error_in_exec or result.error_before_exec
+        error = getattr(result, "error_in_exec", None) or getattr(result, "error_before_exec", None)
         if error is not None and not isinstance(error, KeyboardInterrupt):
             run.tell_error(_failure(error, run, shell))
 

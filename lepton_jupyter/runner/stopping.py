@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -35,11 +35,13 @@ class StopControl:
         self._is_interrupted = False
         self._reader: EventReader | None = None
 
-    def install(self) -> None:
-        """Take SIGTERM; leave SIGINT and SIGHUP to others: a terminal's Ctrl-C is not for us."""
+    def install(self, early: Sequence[int] = ()) -> None:
+        """Take SIGTERM, and those that came `early`; SIGINT and SIGHUP are not for us: they are a terminal's."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        if early:
+            self._on_signal()
 
     def _on_signal(self, *_: Any) -> None:
         self.n_signals += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,20 @@ class Supervised:
         self.record = read_record(folder)
         self.control = StopControl(folder, events)
 
-    def run(self) -> Ending:
+    def run(self, early_signals: Sequence[int] = ()) -> Ending:
         """Execute the run's notebook to its end, whatever that is.
+
+        Parameters
+        ----------
+        early_signals : sequence of int
+            SIGTERMs that came before this could be imported.
 
         Raises
         ------
         LeptonError
             If it cannot begin.
         """
-        self.control.install()
+        self.control.install(early_signals)
         kernel = self._kernel()
         try:
             end = self._execute(kernel)

@@ -12,6 +12,7 @@ swept before the last event is written, and the lock is let go last.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -85,6 +86,8 @@ def main(argv: list[str]) -> int:
     lock = HeldLock.take(home, folder.run_id)
     if lock is None:
         return 0
+    early: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: early.append(number))
     events = EventWriter(folder.supervisor_events)
     try:
         me = Identity.of(os.getpid())
@@ -92,7 +95,7 @@ def main(argv: list[str]) -> int:
         from lepton_jupyter.runner.supervised import Supervised  # jupyter_client: not before the lock is held
 
         try:
-            end = Supervised(home, folder, events, lease_descriptors()).run()
+            end = Supervised(home, folder, events, lease_descriptors()).run(early)
         except LeptonError as error:
             end = ending.Ending("failed", ending.failure(error))
         except Exception as error:
