@@ -117,7 +117,7 @@ def scores(record: EvaluationRecord, table: Table) -> go.Figure:
     middles = [(low + high) / 2 for low, high in zip(table["low"], table["high"], strict=True)]
     for place, (name, column) in enumerate(((negative, "negative"), (record.positive, "positive"))):
         figure.add_bar(x=middles, y=table[column], name=str(name), marker={"color": COLOURS[place]}, opacity=0.75)
-    return figure.update_layout(barmode="overlay", bargap=0.05)
+    return figure.update_layout(barmode="overlay", bargap=0.05, showlegend=True)
 
 
 def predicted_vs_actual(record: EvaluationRecord, table: Table) -> go.Figure:
@@ -176,8 +176,9 @@ def _figure(title: str, x: str, y: str) -> go.Figure:
     figure = go.Figure()
     figure.update_layout(
         template="none", paper_bgcolor=CLEAR, plot_bgcolor=CLEAR, font={"color": INK, "size": 12}, colorway=COLOURS,
-        title={"text": title, "font": {"size": 13, "color": INK}, "x": 0, "xref": "paper"}, width=460, height=380,
-        margin={"l": 64, "r": 32, "t": 48, "b": 56}, showlegend=False, legend={"bgcolor": CLEAR},
+        title={"text": title, "font": {"size": 13, "color": INK}, "x": 0, "xref": "paper", "y": 0.96, "yanchor": "top"},
+        legend={"bgcolor": CLEAR, "orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"}, showlegend=False,
+        width=460, height=380, margin={"l": 64, "r": 32, "t": 72, "b": 56},
         modebar={"orientation": "v", "bgcolor": CLEAR, "color": INK},
     )  # fmt: skip
     figure.update_xaxes(title=x, gridcolor=GRID, zeroline=False, linecolor=GRID, automargin=True)
