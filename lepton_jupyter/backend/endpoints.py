@@ -27,6 +27,7 @@ log = logging.getLogger("lepton.backend")
 
 HOST = "127.0.0.1"
 READY_S = 30.0  # how long a deploy waits for its endpoint
+BACK_S = 5.0  # how long a deploy that failed waits until the release before is served again
 
 
 class Endpoints:
@@ -203,9 +204,12 @@ class Endpoints:
             return ("ready" if is_alive and status.state == "ready" else "error"), _failure(row, status.error, folder)
         if status is not None and status.state == "error":
             return "error", _failure(row, status.error, folder)
-        if is_alive and status is not None and status.state == "ready":
-            return ("ready" if status.release >= row.release else "updating"), None
         watch = self._watcher.of(row.name)
+        if is_alive and status is not None and status.state == "ready":
+            watch.last_error = ""
+            return ("ready" if status.release >= row.release else "updating"), None
+        if watch.last_error:
+            return "error", _failure(row, watch.last_error, folder)
         if not is_alive and watch.n_starts > 1 and (watch.child is None or watch.child.poll() is not None):
             return "error", _failure(row, f"its process ended {watch.n_starts} times", folder)
         return "starting", None
@@ -298,6 +302,9 @@ class Endpoints:
                     endpoint=row.name, at=time.time(), action="rollback", run_id=old.run_id, why=error.message
                 )
                 self._release(back, before, release)
+            deadline = time.monotonic() + BACK_S
+            while not self._is_ready(back) and time.monotonic() < deadline:
+                time.sleep(0.05)
         raise LeptonError(**msgspec.structs.asdict(error))
 
     def _port(self, old: EndpointRow | None, port: int | None) -> int:

@@ -29,6 +29,7 @@ from lepton_jupyter.core.names import parse
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.core.processes import is_held
 from lepton_jupyter.formats.views import PROTOCOL, DeployRequest, EndpointView, Health, RunView, VersionView
+from lepton_jupyter.stages.deploy.gate import decide
 
 log = logging.getLogger("lepton.backend")
 
@@ -188,8 +189,6 @@ class Service:
         LeptonError
             If there is no such version, its evaluation failed, or the port is in use.
         """
-        from lepton_jupyter.stages.deploy.gate import decide
-
         version = self.versions.resolve(request.model)
         decision = decide(version, force=request.force)
         if decision.refused is not None:

@@ -33,18 +33,19 @@ STEADY_S = 60.0  # alive this long: the next start is the first again
 class Watch:
     """What the backend remembers of one endpoint's process."""
 
-    child: Popen[bytes] | None = None
+    child: Popen[bytes] | None = None  # of this backend; None where it was adopted
     started_at: float = 0.0
     lockless_since: float | None = None
     next_at: float = 0.0
     pause_s: float = FIRST_PAUSE_S
     n_starts: int = 0
+    last_error: str = ""
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def forget(self) -> None:
         """Begin anew: the next start is the first."""
         self.child, self.lockless_since, self.next_at = None, None, 0.0
-        self.pause_s, self.n_starts = FIRST_PAUSE_S, 0
+        self.pause_s, self.n_starts, self.last_error = FIRST_PAUSE_S, 0, ""
 
 
 class Watcher:
@@ -94,6 +95,9 @@ class Watcher:
             return
         watch.lockless_since = None
         if now >= watch.next_at:
+            said = self.status(row)
+            if said is not None and said.state == "error":
+                watch.last_error = said.error  # shown until it is ready: it will say the same, or get over it
             self.start(row)
 
     def start(self, row: EndpointRow) -> None:

@@ -34,8 +34,8 @@ def metrics_cell(n_steps: int, pause_s: float) -> str:
         "import json, os, time\n"
         "path = os.environ['LEPTON_RUN'] + '/events.kernel.jsonl'\n"
         f"for step in range({n_steps}):\n"
-        "    line = json.dumps({'at': time.time(), 'kind': 'metric', 'step': step, 'values': {'loss': 1 / (step + 1)}})\n"
-        "    open(path, 'a').write(line + '\\n')\n"
+        "    event = {'at': time.time(), 'kind': 'metric', 'step': step, 'values': {'loss': 1 / (step + 1)}}\n"
+        "    open(path, 'a').write(json.dumps(event) + '\\n')\n"
         f"    time.sleep({pause_s})\n"
     )
 
