@@ -35,7 +35,7 @@ from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.stages.data.store import Dataset
 from lepton_jupyter.stages.train.graph import serialise
 from lepton_jupyter.stages.train.job import Fitted, Given
-from lepton_jupyter.stages.train.parity import Parity, Probe, check_parity, planted_probes, real_probes
+from lepton_jupyter.stages.train.parity import Parity, Probe, check_parity, planted_probes, real_probes, rows_of
 
 
 def bundle_of(
@@ -107,13 +107,13 @@ def _proved_graph(
 
 
 def _probes(fitted: Fitted, dataset: Dataset | None, example: Given | None) -> list[Probe]:
-    probes = real_probes(dataset) if dataset is not None else []
+    probes = real_probes(fitted.schema, dataset) if dataset is not None else []
     rows: Any = example
     if example is not None:
         n_rows = example.n_rows if isinstance(example, Packed) else len(example)
         probes.append(Probe(example, [f"row {row} of the example" for row in range(n_rows)]))
-    elif dataset is not None and dataset.schema.tensor_shape is None:
-        rows = dataset.packed(dataset.splits()[0])
+    elif dataset is not None:
+        rows = rows_of(fitted.schema, dataset, dataset.splits()[0])
     if isinstance(rows, Packed):
         probes += planted_probes(fitted.schema, rows, fitted.thresholds())
     return probes
@@ -140,7 +140,7 @@ def predictions_table(fitted: Fitted, dataset: Dataset) -> bytes:
     """
     parts = []
     for split in dataset.splits():
-        rows: Given = dataset.packed(split) if dataset.schema.tensor_shape is None else dataset.tensors(split)
+        rows = rows_of(fitted.schema, dataset, split)
         keys = dataset.row_keys(split)
         columns: dict[str, Any] = {"split": [split] * len(keys), "row_key": np.asarray(keys)}
         parts.append(pl.DataFrame(columns | prediction_columns(fitted.schema, fitted.predict(rows))))

@@ -18,6 +18,8 @@ from lepton_jupyter.stages.train.places import find_line, forward_place
 N_ROWS = 64
 MIXING_TOLERANCE = 1e-4  # float32 noise of another batch size stays two decades below
 
+SHAPING = ("View", "Reshape", "UnsafeView", "Squeeze", "Unsqueeze", "Select", "Slice", "Alias", "Clone", "ToCopy", "T")
+
 
 @contextmanager
 def untouched(module: nn.Module, *, is_training: bool) -> Iterator[None]:
@@ -108,16 +110,13 @@ def _wrong_shape(job: Job, output: torch.Tensor, n_rows: int, at: str) -> Lepton
 
 
 def _refuse_probabilities(job: Job, module: nn.Module, feed: Feed, inputs: Tensors, output: torch.Tensor) -> None:
-    """Refuse a model that ends in softmax or sigmoid, shown by its answers to rows of several sizes."""
-    answers = [output]
-    floats = [tensor.is_floating_point() for tensor in inputs]
-    for factor in (-3.0, 30.0):
-        scaled = tuple(x * factor if is_float else x for x, is_float in zip(inputs, floats, strict=True))
-        answers.append(first_output(module, feed, scaled))
-    if not all(bool(((y >= 0) & (y <= 1)).all()) for y in answers) or not bool((output > 0).any()):
+    """Refuse a model that ends in softmax or sigmoid, shown by what autograd recorded or by its answers."""
+    with untouched(module, is_training=False), torch.enable_grad():
+        word = _last_operation(first_tensor(feed.call(module, inputs)))
+    if not word and output.ndim == 2 and output.shape[1] > 1 and _sums_to_one(output):
+        word = "softmax"  # by hand, or where autograd was off
+    if not word:
         return
-    is_softmax = output.ndim == 2 and output.shape[1] > 1 and all(_sums_to_one(y) for y in answers)
-    word = "softmax" if is_softmax else "sigmoid"
     line = find_line(module, word)
     raise LeptonError(
         f"'{job.name}' ends in {word}: its outputs are probabilities, and logits are wanted.",
@@ -125,8 +124,21 @@ def _refuse_probabilities(job: Job, module: nn.Module, feed: Feed, inputs: Tenso
     )
 
 
+def _last_operation(output: torch.Tensor) -> str:
+    """Return ``sigmoid`` or ``softmax`` where that is the last thing done to an output, but for its shape."""
+    node = output.grad_fn
+    while node is not None:
+        name = node.name().partition("Backward")[0]
+        if name in ("Sigmoid", "Softmax"):
+            return name.lower()
+        if name not in SHAPING or not node.next_functions:
+            return ""
+        node = node.next_functions[0][0]
+    return ""
+
+
 def _sums_to_one(output: torch.Tensor) -> bool:
-    return bool((output.sum(1) - 1).abs().max() < 1e-4)
+    return bool((output >= 0).all()) and bool((output.sum(1) - 1).abs().max() < 1e-4)
 
 
 def mixes_rows(module: nn.Module, feed: Feed, inputs: Tensors, output: torch.Tensor) -> str:

@@ -131,6 +131,14 @@ def _train(
     finally:
         fitted.close()
     outcome = fitted.outcome
+    session.result(
+        metrics=card.metrics,
+        best_epoch=outcome.best_epoch,
+        epochs=outcome.epochs,
+        stopped_at=outcome.stopped_at,
+        is_deployable=card.is_deployable,
+        why_not=card.why_not,
+    )
     return Trained(outcome.history, card.metrics, card, bundle, outcome.notes)
 
 

@@ -142,8 +142,8 @@ class _Tail:
         self.graph = graph
 
     def constant(self, name: str, value: Any) -> str:
-        self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), "head_" + name))
-        return "head_" + name
+        self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), "head_of_" + name))
+        return "head_of_" + name
 
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.graph.node.append(helper.make_node(kind, inputs, [output], name=output + "_node", **attributes))

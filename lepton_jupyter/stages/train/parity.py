@@ -12,6 +12,7 @@ import onnxruntime as ort
 
 from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.schema import SENTINEL, Schema
+from lepton_jupyter.stages.data.packing import pack_frame
 from lepton_jupyter.stages.train.job import Given
 
 if TYPE_CHECKING:
@@ -160,11 +161,18 @@ def run_graph(session: ort.InferenceSession, rows: Given) -> Answers:
     return answer.astype(np.float64)
 
 
-def real_probes(dataset: Dataset) -> list[Probe]:
+def rows_of(schema: Schema, dataset: Dataset, split: str) -> Given:
+    """Return a split's rows as a model's own schema packs them: it may take fewer columns than the dataset has."""
+    if schema.tensor_shape is not None:
+        return dataset.tensors(split)
+    return pack_frame(schema, dataset.table(split))
+
+
+def real_probes(schema: Schema, dataset: Dataset) -> list[Probe]:
     """Return up to `N_REAL` rows of each split."""
     probes = []
     for split in dataset.splits():
-        rows: Given = dataset.packed(split) if dataset.schema.tensor_shape is None else dataset.tensors(split)
+        rows = rows_of(schema, dataset, split)
         n_rows = rows.n_rows if isinstance(rows, Packed) else len(rows)
         index = np.unique(np.linspace(0, n_rows - 1, min(N_REAL, n_rows)).astype(int))
         probes.append(Probe(_take(rows, index), [f"row {row} of {split}" for row in index]))

@@ -53,7 +53,7 @@ class Proof:
         self._name = ""
         with (folder / "log.txt").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "lepton_jupyter.stages.train.exporter", str(folder)],
+                [sys.executable, "-P", "-m", "lepton_jupyter.stages.train.exporter", str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

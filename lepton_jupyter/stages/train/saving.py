@@ -98,6 +98,9 @@ class _Quiet:
     def note(self, key: str, value: Any) -> None:
         """Nobody hears it."""
 
+    def result(self, **summary: Any) -> None:
+        """Nobody hears it."""
+
     def progress(self, done: int, total: int, unit: str) -> None:
         """Nobody hears it."""
 

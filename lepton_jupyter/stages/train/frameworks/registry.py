@@ -22,7 +22,7 @@ class Framework(Protocol):
         """Train, and return what predicts and exports."""
 
     def describe(self, model: Any, job: Job) -> dict[str, Any]:
-        """Return what a trained model shows of its schema (task, targets, classes) where only an example is known."""
+        """Return what a trained model shows of its schema (task and classes) where only an example is known."""
 
     def adopt(self, model: Any, job: Job) -> Fitted:
         """Take over a model that was trained elsewhere, as it is."""

@@ -172,13 +172,12 @@ class SklearnFramework:
         """Return the task and classes of a fitted estimator."""
         _refuse_unfitted(model, job)
         if is_regressor(model):
-            return {"task": "regression", "targets": ("prediction",)}
+            return {"task": "regression"}
         labels = [_plain(label) for label in getattr(model, "classes_", ())]
         kinds: dict[type, ColumnKind] = {bool: "boolean", int: "integer"}
         texts = tuple(label_of(label) for label in labels)
         return {
             "task": "binary" if len(texts) == 2 else "multiclass",
-            "targets": ("label",),
             "classes": texts,
             "class_kind": kinds.get(type(labels[0]), "string") if labels else "string",
             "positive": texts[1] if len(texts) == 2 else None,
@@ -276,7 +275,7 @@ def _check_kind(estimator: Any, job: Job) -> None:
     is_regression = job.task == "regression"
     if is_regression and not is_regressor(estimator):
         raise LeptonError(
-            f"'{job.name}' is no regressor, and the target '{job.schema.targets[0]}' is a number.",
+            f"'{job.name}' is no regressor, and the target '{', '.join(job.schema.targets)}' is a number.",
             "Name a regressor, or say --task multiclass.",
         )
     if not is_regression and not is_classifier(estimator):
@@ -332,7 +331,7 @@ def _places(model: Any, schema: Schema, name: str) -> list[int]:
         text = label_of(_plain(label))
         if text not in schema.classes:
             raise LeptonError(
-                f"'{name}' knows the class '{text}', which the target '{schema.targets[0]}' has not: "
+                f"'{name}' knows the class '{text}', which the target '{', '.join(schema.targets)}' has not: "
                 f"{', '.join(schema.classes[:12])}.",
                 "Save it with the dataset that it was fitted on.",
             )

@@ -162,10 +162,9 @@ class TorchFramework:
         output = first_output(fitted.module, fitted.feed, fitted.example)
         k = output.shape[1] if torch.is_tensor(output) and output.ndim == 2 else 1
         if k == 1:
-            return {"task": "regression", "targets": ("prediction",)}
+            return {"task": "regression"}
         return {
             "task": "binary" if k == 2 else "multiclass",
-            "targets": ("label",),
             "classes": tuple(str(code) for code in range(k)),
             "class_kind": "integer",
             "positive": "1" if k == 2 else None,

@@ -1,0 +1,226 @@
+"""The loop by itself: the export proof is started beside it and not waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from torch import nn
+
+from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.stages.data.store import Dataset
+from lepton_jupyter.stages.train.checkpoints import read_checkpoint
+from lepton_jupyter.stages.train.feed import batch_bounds
+from lepton_jupyter.stages.train.frameworks.torch import TorchFitted, TorchFramework
+from lepton_jupyter.stages.train.job import Job, settle_task
+from lepton_jupyter.stages.train.spec import Train
+
+
+class Net(nn.Module):
+    def __init__(self, n_features: int, n_outputs: int, hidden: int = 8) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(n_features, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Linear(hidden, n_outputs),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)
+
+
+class OneLogit(nn.Module):
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(n_features, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x).squeeze(1)
+
+
+class Line(nn.Module):
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(n_features, n_outputs)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": self.layer(x)}
+
+
+def fit(
+    session: Any, model: Any, dataset: Dataset, *, names: dict[str, Any] | None = None, **flags: Any
+) -> TorchFitted:
+    spec = Train(model="model", data=dataset.ref, **flags)
+    job = Job(session, spec, settle_task(dataset, spec.task), "model", names or {})
+    fitted = TorchFramework().fit(model, job)
+    fitted.close()
+    return fitted
+
+
+@pytest.fixture
+def slope(make_dataset: Callable[..., Dataset]) -> Dataset:
+    """Two targets of 80 rows, far from zero."""
+    x = np.linspace(-1, 1, 80)
+    frame = pl.DataFrame({"x": x, "u": 1000 + 50 * x, "v": -3 * x})
+    return make_dataset(frame, target=("u", "v"))
+
+
+def without_speed(history: dict[str, list[float]]) -> dict[str, list[float]]:
+    return {name: values for name, values in history.items() if name != "rows_per_s"}
+
+
+def test_the_same_seed_gives_the_same_metrics_to_the_last_digit(new_session: Any, two_blobs: Dataset) -> None:
+    first = fit(new_session(), Net, two_blobs, epochs=4, seed=3)
+    again = fit(new_session(), Net, two_blobs, epochs=4, seed=3)
+    other = fit(new_session(), Net, two_blobs, epochs=4, seed=4)
+    assert without_speed(first.outcome.history) == without_speed(again.outcome.history)
+    assert without_speed(first.outcome.history) != without_speed(other.outcome.history)
+    assert first.outcome.notes["threads"] == 1
+
+
+def test_the_first_batch_leaves_weights_and_statistics_untouched(session: Any, two_blobs: Dataset) -> None:
+    torch.manual_seed(0)
+    net = Net(3, 2)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    fitted = fit(session, net, two_blobs, epochs=1, optimizer="sgd", lr=1e-30)
+    after = fitted.module.state_dict()
+    assert torch.equal(before["net.0.weight"], after["net.0.weight"])
+    assert int(after["net.1.num_batches_tracked"]) == 3  # 36 rows in batches of 16: only the epoch's own
+
+
+def test_a_single_logit_is_the_positive_classs_whichever_comes_first(session: Any, make_dataset: Any) -> None:
+    rows = [{"a": float(i % 10), "y": "a" if i % 10 > 6 else "b"} for i in range(100)]
+    dataset = make_dataset(pl.DataFrame(rows), target=("y",), positive="a")
+    assert dataset.schema.classes == ("a", "b")
+    fitted = fit(session, OneLogit, dataset, epochs=60, lr=0.3)
+    assert fitted.outcome.metrics["val_accuracy"] == 1.0
+    probability = fitted.predict(dataset.packed("test"))
+    assert np.array_equal(probability[:, 0] >= 0.5, dataset.targets("test") == 0)
+    assert np.allclose(probability.sum(1), 1)
+    assert fitted.outcome.notes["loss"] == "BCEWithLogitsLoss"
+
+
+def test_targets_are_scaled_inside_the_loss_and_metrics_are_in_original_units(session: Any, slope: Dataset) -> None:
+    fitted = fit(session, Line, slope, epochs=150, lr=0.05, scale_target=True)
+    assert fitted.outcome.metrics["val_rmse"] < 1
+    assert np.allclose(fitted.predict(slope.packed("test")), slope.targets("test"), atol=2)
+
+
+def test_patience_ends_a_run_that_gets_no_better_and_keeps_its_best(session: Any, two_blobs: Dataset) -> None:
+    fitted = fit(session, Net, two_blobs, epochs=500, lr=0.5, patience=3, lr_scheduler="constant")
+    outcome = fitted.outcome
+    assert outcome.epochs is not None and outcome.epochs < 500
+    assert outcome.best_epoch == outcome.epochs - 3
+    losses = outcome.history["val_loss"]
+    assert outcome.metrics["val_loss"] == min(losses) == losses[outcome.best_epoch - 1]
+    kept = read_checkpoint(session.folder / "checkpoints")
+    assert kept is not None and kept[1]["epoch"] == outcome.best_epoch
+    assert torch.equal(kept[0]["net.0.weight"], fitted.module.state_dict()["net.0.weight"])
+
+
+def test_without_a_validation_split_the_last_epoch_is_the_best(session: Any, make_dataset: Any) -> None:
+    dataset = make_dataset(pl.DataFrame({"x": [1.0, 2, 3, 4, 5], "y": [2.0, 4, 6, 8, 10]}), target=("y",), split="none")
+    fitted = fit(session, Line, dataset, epochs=7, task="regression")
+    assert fitted.outcome.best_epoch == 7
+    assert "val_loss" not in fitted.outcome.history
+
+
+def test_a_loss_that_becomes_nan_names_epoch_and_step(session: Any, slope: Dataset) -> None:
+    with pytest.raises(
+        LeptonError, match=r"The loss became (NaN|infinite) at step \d of \d in epoch \d+ of 50\."
+    ) as caught:
+        fit(session, Line, slope, epochs=50, lr=1e18, optimizer="sgd", lr_scheduler="constant")
+    assert "--lr 1e+17" in caught.value.hint
+    assert caught.value.code == "failed"
+
+
+def test_a_nan_that_the_features_brought_is_told_apart(session: Any, make_dataset: Any) -> None:
+    frame = pl.DataFrame(
+        {"x": [1.0, None, 3.0] * 10, "z": [1.5 * i for i in range(30)], "y": [1.25 * i for i in range(30)]}
+    )
+    dataset = make_dataset(frame, target=("y",))
+    with pytest.raises(LeptonError, match="at step 1 of") as caught:
+        fit(session, Line, dataset, preprocess="none")
+    assert "missing or infinite values" in caught.value.hint
+
+
+def test_a_stop_ends_at_the_next_step_and_keeps_the_best_whole_epoch(session: Any, two_blobs: Dataset) -> None:
+    n_steps = 0
+
+    def stop_when() -> bool:
+        nonlocal n_steps
+        n_steps += 1
+        return n_steps == 11  # three steps an epoch: within the fourth
+
+    session.stop_when = stop_when
+    fitted = fit(session, Net, two_blobs, epochs=1000)
+    assert n_steps == 11
+    assert fitted.outcome.stopped_at == fitted.outcome.epochs == 3
+
+
+def test_a_stop_in_the_first_epoch_keeps_what_there_is(session: Any, two_blobs: Dataset) -> None:
+    session.stop_when = lambda: True
+    fitted = fit(session, Net, two_blobs, epochs=1000)
+    assert fitted.outcome.stopped_at == 1
+    assert "val_loss" in fitted.outcome.metrics
+
+
+def test_steps_of_the_modules_own_take_the_place_of_forward_and_loss(session: Any, two_blobs: Dataset) -> None:
+    class Stepping(Line):
+        calls = 0
+
+        def training_step(self, batch: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torch.Tensor]:
+            type(self).calls += 1
+            x, y = batch
+            return {"loss": nn.functional.cross_entropy(self(x)["logits"], y)}
+
+        def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+            return torch.tensor(42.0)
+
+    fitted = fit(session, Stepping, two_blobs, epochs=2)
+    assert Stepping.calls == 6
+    assert fitted.outcome.metrics["val_loss"] == 42.0
+    assert "val_accuracy" in fitted.outcome.metrics
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"optimizer": "SGD", "lr_scheduler": "StepLR"},
+        {"optimizer": "rmsprop", "lr_scheduler": "onecyclelr"},
+        {"optimizer": "Adam", "lr_scheduler": "ReduceLROnPlateau", "class_weight": "balanced"},
+        {"optimizer": "adagrad", "lr_scheduler": "exponential", "loss": "crossentropy", "batch_size": 1},
+        {"optimizer": "nadam", "lr_scheduler": "multisteplr", "loss": "BCEWithLogitsLoss"},
+        {"lr_scheduler": "cycliclr", "optimizer": "sgd"},
+    ],
+)
+def test_torchs_names_are_taken_in_any_case(session: Any, two_blobs: Dataset, flags: dict[str, Any]) -> None:
+    fitted = fit(session, Line, two_blobs, epochs=3, **flags)
+    assert fitted.outcome.epochs == 3
+
+
+def test_names_of_the_notebook_are_used(session: Any, two_blobs: Dataset) -> None:
+    def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(output, target) * 0 + 7
+
+    def schedule(optimizer: torch.optim.Optimizer) -> Any:
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.5**epoch)
+
+    names = {"loss": loss, "optimizer": torch.optim.SGD, "lr_scheduler": schedule}
+    fitted = fit(
+        session, Line, two_blobs, names=names, epochs=2, lr=0.1, loss="loss", optimizer="mine", lr_scheduler="schedule"
+    )
+    assert fitted.outcome.history["val_loss"] == [7, 7]
+    assert fitted.outcome.history["lr"] == [0.1, 0.05]
+    assert fitted.outcome.notes["optimizer"] == "SGD"
+
+
+def test_a_last_batch_of_one_row_joins_the_one_before() -> None:
+    assert batch_bounds(33, 16) == [(0, 16), (16, 33)]
+    assert batch_bounds(1, 16) == [(0, 1)]
