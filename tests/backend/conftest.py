@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -63,6 +65,24 @@ def write_small_bundle(folder: Path, *, model: str, run_id: str, slope: float = 
     onnx.checker.check_model(content)
     files = {GRAPH: content.SerializeToString(), SCHEMA: encode(schema), CARD: encode(said)}
     write_bundle(folder, files)
+
+
+@pytest.fixture(scope="session")
+def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow file, made once: making one takes longer than most of these tests."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    make = "import sys; from mlflow.tracking import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    argv = [sys.executable, "-c", make, f"sqlite:///{path}"]
+    subprocess.run(argv, check=True, capture_output=True, env=environment)
+    return path
+
+
+@pytest.fixture
+def home(home: Home, mlflow_tables: Path) -> Home:
+    """A home in which MLflow has its tables."""
+    shutil.copyfile(mlflow_tables, home.mlflow_db)
+    return home
 
 
 @pytest.fixture
