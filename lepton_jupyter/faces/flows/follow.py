@@ -58,10 +58,10 @@ def follow(asker: Asker, view: RunView) -> RunView:
     LeptonError
         If it failed or was lost; or with the code ``stopped`` where ■ was pressed, after the run has come to its end.
     """
-    progress = progress_of(asker, view)
     listener = _Listener(asker, view.run_id)
-    listener.start()
+    progress = progress_of(asker, view)
     try:
+        listener.start()
         ended = _watch(asker, listener, progress)
     except KeyboardInterrupt:
         if _is_shutting_down(asker):
