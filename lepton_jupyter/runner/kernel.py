@@ -23,8 +23,25 @@ from lepton_jupyter.runner.sweep import sweep_session
 
 READY_TIMEOUT_S = 120
 SHUTDOWN_S = 5
-# ipykernel's control thread flushes streams whose own thread may just have ended, and waits 10 s for it.
-HASTE = "import sys; sys.stdout.flush_timeout = sys.stderr.flush_timeout = 0.1"
+# At its end ipykernel waits 10 s for a stream whose thread has just ended, and 28 s for children that nobody reaps;
+# Python then takes torch apart for seconds. So all exit handlers are called, and then it is over.
+HASTE = """
+import atexit, os, signal, sys
+def leave(atexit=atexit, os=os, sys=sys):  # one of the handlers empties the namespace
+    atexit.unregister(leave)
+    atexit._run_exitfuncs()
+    for stream in (sys.__stdout__, sys.__stderr__):
+        stream and stream.flush()
+    os._exit(0)
+atexit.register(leave)
+sys.stdout.flush_timeout = sys.stderr.flush_timeout = 0.1
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+try:
+    while os.waitpid(-1, os.WNOHANG)[0]:
+        pass
+except ChildProcessError:
+    pass
+"""
 
 
 class RunKernel:
@@ -136,7 +153,7 @@ class RunKernel:
         if self.exit_code() is None and self._process is not None:
             try:
                 if self.client is not None:
-                    await asyncio.wait_for(self.execute_silently(HASTE), 1)
+                    await asyncio.wait({asyncio.ensure_future(self.execute_silently(HASTE))}, timeout=1)
                 await self.manager._async_request_shutdown()
             except Exception as error:
                 print(f"The kernel could not be asked to go: {error}", file=sys.stderr)  # noqa: T201  the run's log

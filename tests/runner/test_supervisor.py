@@ -248,3 +248,10 @@ def test_an_interpreter_or_a_folder_that_is_gone_is_named(start: Start, tmp_path
     assert end["state"] in ("failed", "completed")
     if end["state"] == "failed":
         assert str(gone) in end["error"]["message"]
+
+
+def test_exit_handlers_of_the_notebook_are_called_once(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "left"
+    run = start(f"import atexit\natexit.register(lambda: open({str(path)!r}, 'a').write('bye'))", "print('last')")
+    assert run.end()["state"] == "completed"
+    assert path.read_text() == "bye"
