@@ -199,9 +199,7 @@ class Tracking:
             source = RunsArtifactRepository.get_underlying_uri(uri, tracking_uri=self.uri)
             self._ensure_model(version.model)
             tags = {RUN_TAG: version.run_id, "lepton.manifest": version.manifest_hash}
-            made = client.create_model_version(
-                version.model, source, run_id=mlflow_id, tags=tags, await_creation_for=None
-            )
+            made = client.create_model_version(version.model, source, run_id=mlflow_id, tags=tags, await_creation_for=0)
             return int(made.version)
 
     def _ensure_model(self, name: str) -> None:
