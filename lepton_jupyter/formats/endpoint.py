@@ -6,7 +6,7 @@ from msgspec import Struct
 
 
 class EndpointConfig(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``endpoint.json``: what shall be served. Written by the backend; the endpoint looks for a new one 10 times a second.
+    """``endpoint.json``: what shall be served. Written by the backend; the endpoint looks for it 10 times a second.
 
     Attributes
     ----------

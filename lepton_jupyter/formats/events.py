@@ -45,7 +45,7 @@ class EventWriter:
             written = os.write(self._descriptor, line)
             if written != len(line):
                 os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
-                raise OSError(28, "No space left on device")  # noqa: TRY301  one way out for both
+                raise OSError(28, "No space left on device")
         except OSError as error:
             self.n_lost += 1
             self.last_error = error.strerror or str(error)

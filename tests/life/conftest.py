@@ -46,11 +46,12 @@ class Notebook:
 
     def start(self, cell: str) -> str:
         """Send a cell without waiting; returns the id of its request."""
-        return str(self.client.execute(cell, store_history=True))
+        return str(self.client.execute(cell, store_history=True, stop_on_error=False))
 
     def finish(self, request: str, *, timeout_s: float = 120) -> str:
         """Wait for a cell and return the text that it shows. Raises `CellError`."""
         texts: list[str] = []
+        failed: list[str] = []
         deadline = monotonic() + timeout_s
         while monotonic() < deadline:
             try:
@@ -66,8 +67,11 @@ class Notebook:
                 case "display_data" | "execute_result" | "update_display_data":
                     texts.append(content["data"].get("text/plain", ""))
                 case "error":
-                    raise CellError("\n".join(content["traceback"]))
+                    failed = content["traceback"]
                 case "status" if content["execution_state"] == "idle":
+                    self.client.get_shell_msg(timeout=10)  # the kernel takes the next cell once it has replied
+                    if failed:
+                        raise CellError("\n".join(failed))
                     return "\n".join(texts)
         raise AssertionError(f"the cell did not end within {timeout_s} s: {texts[-3:]}")
 

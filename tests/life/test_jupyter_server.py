@@ -57,13 +57,13 @@ class JupyterServer:
 
 @pytest.fixture
 def server(home: Home, tmp_path: Path, eventually: Wait, request: pytest.FixtureRequest) -> Iterator[JupyterServer]:
-    """A Jupyter server; with the parameter ``culling`` one that culls busy kernels after two seconds."""
+    """A Jupyter server; with the parameter ``culling`` one that culls busy kernels after eight seconds."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     folder = home.runtime().root.parent / "j"
     culling = (
-        "--MappingKernelManager.cull_idle_timeout=2",
+        "--MappingKernelManager.cull_idle_timeout=8",
         "--MappingKernelManager.cull_interval=1",
         "--MappingKernelManager.cull_busy=True",
         "--MappingKernelManager.cull_connected=True",

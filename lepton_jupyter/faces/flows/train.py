@@ -26,6 +26,7 @@ def train(asker: Asker, spec: Train, objects: Mapping[str, Any]) -> Run:
     """Train a model in a kernel of its own, and return its run when it has ended (at once with --detach)."""
     from lepton_jupyter.runner.capture import capture_names
     from lepton_jupyter.runner.request import stage_notebook
+    from lepton_jupyter.stages.train.preflight import preflight
 
     name = model_name(spec.model, spec.name)
     value = objects["model"] if "model" in objects else model_value(asker, spec.model)
@@ -34,6 +35,7 @@ def train(asker: Asker, spec: Train, objects: Mapping[str, Any]) -> Run:
     if spec.name is None:
         _check_same_data(asker, name, dataset.partition("@")[0])
     names, namespace = _names(asker, spec, objects, value)
+    preflight(value, spec, named=names, data=dataset.partition("@")[0])
     captured = capture_names(names, namespace, cwd=Path.cwd())
     pinned = made(asker, dataset, making, table)
     spec = msgspec.structs.replace(spec, data=pinned, name=name)

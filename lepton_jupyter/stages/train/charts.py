@@ -35,10 +35,11 @@ def curves(history: Mapping[str, Sequence[float]], *, metric: str = "loss", best
     figure.update_layout(
         template="plotly_white",
         height=320,
-        margin={"l": 60, "r": 20, "t": 30, "b": 40},
+        title=f"{metric.replace('_', ' ').capitalize()} over the epochs",
+        margin={"l": 60, "r": 20, "t": 60, "b": 40},
         xaxis_title="epoch",
         yaxis_title=metric.replace("_", " "),
-        legend={"orientation": "h", "y": 1.1},
+        legend={"orientation": "h", "y": 1.02, "x": 1, "xanchor": "right", "yanchor": "bottom"},
     )
     return figure
 

@@ -44,15 +44,31 @@ def construct(model: Any, facts: Mapping[str, Any], params: Mapping[str, Any], *
         If a param is not named by the signature, or something required is unknown.
     """
     __tracebackhide__ = True
-    if not (inspect.isclass(model) or inspect.isroutine(model) or _is_factory(model)):
-        if params:
-            listed = ", ".join(f"-p {key}" for key in params)
-            raise LeptonError(
-                f"'{name}' is an instance, so {listed} cannot reach its constructor.", "Name the class instead."
-            )
+    if not _is_called(model):
+        _refuse_params(params, name)
         return model
     arguments = _arguments(model, facts, params, name=name, data=data)
     return model(**arguments)
+
+
+def check_arguments(model: Any, params: Mapping[str, Any], *, name: str, data: str = "") -> None:
+    """Raise as `construct` would for the arguments alone, without calling anything."""
+    if _is_called(model):
+        facts = facts_of(n_features=0, n_outputs=0, input_shape=(), cardinalities=())
+        _arguments(model, facts, params, name=name, data=data)
+
+
+def _is_called(model: Any) -> bool:
+    """Whether it is a class or factory, which is called to make the model."""
+    return inspect.isclass(model) or inspect.isroutine(model) or _is_factory(model)
+
+
+def _refuse_params(params: Mapping[str, Any], name: str) -> None:
+    if params:
+        listed = ", ".join(f"-p {key}" for key in params)
+        raise LeptonError(
+            f"'{name}' is an instance, so {listed} cannot reach its constructor.", "Name the class instead."
+        )
 
 
 def _is_factory(model: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +14,11 @@ from lepton_jupyter.formats.bundle import Bundle
 from lepton_jupyter.formats.records import Card
 from lepton_jupyter.stages.data.spec import DataFlags
 from lepton_jupyter.stages.data.store import Dataset
-from lepton_jupyter.stages.train.bundling import bundle_of, now
 from lepton_jupyter.stages.train.construct import construct, is_free_factory
+from lepton_jupyter.stages.train.exporter_process import EXPORT, end_exporter, start_exporter
 from lepton_jupyter.stages.train.frameworks.registry import framework_of
 from lepton_jupyter.stages.train.job import Fitted, History, Job, settle_task
-from lepton_jupyter.stages.train.loop import seed_everything
+from lepton_jupyter.stages.train.preflight import is_torchs
 from lepton_jupyter.stages.train.spec import Train
 
 NOT_PARAMS = ("model", "data", "name", "detach")  # fields of the verb that say where from and where to, not how
@@ -113,20 +114,35 @@ def _train(
     session: Session, model: Any, dataset: Dataset, spec: Train, *, names: Mapping[str, object], is_finishing: bool
 ) -> Trained:
     __tracebackhide__ = True
-    dataset = settle_task(dataset, spec.task)
-    name = spec.name or spec.model
-    if is_free_factory(model):  # it asks for nothing that the data knows: what it gives decides the framework
-        seed_everything(spec.seed)
-        model = construct(model, {}, spec.params, name=spec.model, data=dataset.record.name)
-        spec = msgspec.structs.replace(spec, params={})
-    job = Job(session, spec, dataset, spec.model, names, is_finishing)
-    session.note("task", job.task)
-    if job.schema.positive is not None:
-        session.note("positive", job.schema.positive)
-    framework = framework_of(model, spec.model)
-    fitted = framework.fit(model, job)
+    # Before the heavy imports, which the second process then makes beside us.
+    exporter = start_exporter(session.folder / EXPORT) if is_torchs(model) else None
     try:
-        card = make_card(fitted, model=name, run_id=session.run_id, spec=spec, dataset=dataset)
+        dataset = settle_task(dataset, spec.task)
+        if is_free_factory(model):  # it asks for nothing that the data knows: what it gives decides the framework
+            from lepton_jupyter.stages.train.loop import seed_everything
+
+            seed_everything(spec.seed)
+            model = construct(model, {}, spec.params, name=spec.model, data=dataset.record.name)
+            spec = msgspec.structs.replace(spec, params={})
+        job = Job(session, spec, dataset, spec.model, names, is_finishing, exporter)
+        session.note("task", job.task)
+        if job.schema.positive is not None:
+            session.note("positive", job.schema.positive)
+        fitted = framework_of(model, spec.model).fit(model, job)
+    except BaseException:
+        if exporter is not None:
+            end_exporter(exporter)
+        raise
+    return _finished(fitted, job, name=spec.name or spec.model, dataset=dataset)
+
+
+def _finished(fitted: Fitted, job: Job, *, name: str, dataset: Dataset) -> Trained:
+    """Bundle what was trained, and tell what came out."""
+    from lepton_jupyter.stages.train.bundling import bundle_of
+
+    session = job.session
+    try:
+        card = make_card(fitted, model=name, run_id=session.run_id, spec=job.spec, dataset=dataset)
         bundle, card = bundle_of(fitted, card, folder=session.folder / "bundle", dataset=dataset, session=session)
     finally:
         fitted.close()
@@ -162,7 +178,7 @@ def make_card(fitted: Fitted, *, model: str, run_id: str, spec: Train, dataset: 
         run_id=run_id,
         framework=fitted.framework,
         is_deployable=False,  # settled by the parity check
-        created_at=now(),
+        created_at=time.time(),
         trained_on=dataset.ref,
         trained_splits=("train", "validation") if has_validation else ("train",),
         params=params,

@@ -12,12 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from lepton_jupyter.core.errors import LeptonError, unknown
+from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.stages.train.heads import Head
 from lepton_jupyter.stages.train.job import Job
+from lepton_jupyter.stages.train.torch_names import loss_class, refuse_probabilities
 
-LOSSES = {name.lower(): value for name, value in vars(nn).items() if name.endswith("Loss")}
-REFUSED = {"BCELoss": "BCEWithLogitsLoss", "NLLLoss": "CrossEntropyLoss"}
 OF_CODES = (nn.CrossEntropyLoss, nn.MultiMarginLoss)
 OF_CLASSES = (*OF_CODES, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss, nn.SoftMarginLoss)
 OF_NUMBERS = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.PoissonNLLLoss)
@@ -63,7 +62,7 @@ def make_loss(job: Job, head: Head) -> Loss:
         raise LeptonError(f"--scale-target means nothing for a {job.task} task.", "Leave it out.")
     chosen = job.names.get("loss")
     if chosen is None:
-        chosen = _default(job, head) if spec.loss == "auto" else _by_name(spec.loss)
+        chosen = _default(job, head) if spec.loss == "auto" else loss_class(spec.loss)
     return _settled(chosen, job, head)
 
 
@@ -71,14 +70,6 @@ def _default(job: Job, head: Head) -> type[nn.Module]:
     if job.task == "regression":
         return nn.MSELoss
     return nn.BCEWithLogitsLoss if head.kind == "sigmoid" else nn.CrossEntropyLoss
-
-
-def _by_name(word: str) -> type[nn.Module]:
-    key = word.lower().replace("_", "")
-    found = LOSSES.get(key) or LOSSES.get(key + "loss")
-    if found is None:
-        raise unknown("loss", word, [value.__name__ for value in LOSSES.values()])
-    return found
 
 
 def _settled(chosen: Any, job: Job, head: Head) -> Loss:
@@ -103,11 +94,7 @@ def _settled(chosen: Any, job: Job, head: Head) -> Loss:
 def _refuse(chosen: Any, job: Job) -> None:
     """Refuse what takes probabilities, and what is made for another kind of task."""
     cls = chosen if inspect.isclass(chosen) else type(chosen)
-    if cls.__name__ in REFUSED and cls.__module__.startswith("torch."):
-        raise LeptonError(
-            f"{cls.__name__} takes probabilities, and a model's outputs are logits here.",
-            f"Use --loss {REFUSED[cls.__name__]}, and return the value before sigmoid or softmax.",
-        )
+    refuse_probabilities(cls)
     is_regression = job.task == "regression"
     if inspect.isclass(cls) and issubclass(cls, OF_CLASSES if is_regression else OF_NUMBERS):
         fitting = "MSELoss, L1Loss, SmoothL1Loss, HuberLoss" if is_regression else "CrossEntropyLoss, BCEWithLogitsLoss"

@@ -8,22 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from lepton_jupyter.core.errors import LeptonError, unknown
+from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.stages.train.job import Job
+from lepton_jupyter.stages.train.torch_names import optimizer_class, scheduler_class
 
-OPTIMIZERS = {
-    name.lower(): value
-    for name, value in vars(torch.optim).items()
-    if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
-}
-SCHEDULERS = {
-    name.lower(): value
-    for name, value in vars(torch.optim.lr_scheduler).items()
-    if inspect.isclass(value)
-    and name[0] != "_"
-    and issubclass(value, torch.optim.lr_scheduler.LRScheduler)
-    and name not in ("LRScheduler", "ChainedScheduler", "SequentialLR", "LambdaLR", "MultiplicativeLR")
-}
 PLATEAU = torch.optim.lr_scheduler.ReduceLROnPlateau
 
 
@@ -39,11 +27,7 @@ def make_optimizer(job: Job, module: nn.Module) -> torch.optim.Optimizer:
     weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if not weights:
         raise LeptonError(f"'{job.name}' has no weights to train.", "Register it as it is: lepton.save(model, name=…).")
-    chosen: Any = job.names.get("optimizer") or OPTIMIZERS.get(spec.optimizer.lower().replace("_", ""))
-    if chosen is None:
-        raise unknown("optimizer", spec.optimizer, [value.__name__ for value in OPTIMIZERS.values()])
-    if chosen is torch.optim.LBFGS:
-        raise LeptonError("LBFGS calls the model several times a step, which this loop does not do.", "Try adamw.")
+    chosen: Any = job.names.get("optimizer") or optimizer_class(spec.optimizer)
     if isinstance(chosen, torch.optim.Optimizer):
         raise LeptonError(
             f"'{spec.optimizer}' is an optimizer of other weights than those of the run.",
@@ -65,14 +49,8 @@ def make_scheduler(job: Job, optimizer: torch.optim.Optimizer) -> Any:
     own = job.names.get("lr_scheduler")
     if own is not None:
         return own(optimizer)  # type: ignore[operator]  # the user's function of an optimizer
-    if word.lower() == "constant":
-        return None
-    key = "cosineannealinglr" if word.lower() == "cosine" else word.lower().replace("_", "")
-    found = SCHEDULERS.get(key) or SCHEDULERS.get(key + "lr")
-    if found is None:
-        known = ["cosine", "constant", *(value.__name__ for value in SCHEDULERS.values())]
-        raise unknown("lr-scheduler", word, known)
-    return found(optimizer, **_arguments(found, job))
+    found = scheduler_class(word)
+    return None if found is None else found(optimizer, **_arguments(found, job))
 
 
 def _arguments(found: Any, job: Job) -> dict[str, Any]:

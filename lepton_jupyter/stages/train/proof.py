@@ -6,7 +6,6 @@ import json
 import linecache
 import os
 import select
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,8 +20,8 @@ from torch import nn
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.files import write_atomic
-from lepton_jupyter.core.processes import die_with_parent
 from lepton_jupyter.stages.train.checkpoints import snapshot
+from lepton_jupyter.stages.train.exporter_process import end_exporter, start_exporter
 from lepton_jupyter.stages.train.feed import Feed, Tensors
 from lepton_jupyter.stages.train.places import is_users
 
@@ -42,8 +41,9 @@ class Proof:
         None while it is not known.
     """
 
-    def __init__(self, folder: Path, on_known: Callable[[Proof], None]) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def __init__(
+        self, folder: Path, on_known: Callable[[Proof], None], process: subprocess.Popen[bytes] | None = None
+    ) -> None:
         self.folder = folder
         self.is_proved: bool | None = None
         self.why_not: LeptonError | None = None
@@ -51,15 +51,7 @@ class Proof:
         self._heard = b""
         self._looked_at = 0.0
         self._name = ""
-        with (folder / "log.txt").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "lepton_jupyter.stages.train.exporter", str(folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
-                preexec_fn=_before_exec(),
-            )
+        self._process = process or start_exporter(folder)
 
     def begin(self, module: nn.Module, feed: Feed, inputs: Tensors, *, name: str) -> None:
         """Hand over the model as it is now, with a few rows. Training goes on meanwhile."""
@@ -117,14 +109,7 @@ class Proof:
 
     def close(self) -> None:
         """End the process and remove what was handed over."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError:  # it was gone with a request unread
-                    pass
-        self._process.kill()
-        self._process.wait()
+        end_exporter(self._process)
         for name in ("model.pkl", "final.safetensors", "final.onnx"):
             (self.folder / name).unlink(missing_ok=True)
 
@@ -173,17 +158,6 @@ class Proof:
             words[-1] if words else "",
             code="refused",
         )
-
-
-def _before_exec() -> Callable[[], None]:
-    """Return what the child does first: it dies with us, and leaves ■ to the training itself."""
-    with_parent = die_with_parent()
-
-    def before() -> None:
-        with_parent()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    return before
 
 
 def _by_value(payload: dict[str, Any], module: nn.Module) -> bytes:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import Any, Protocol
 
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.stages.train.frameworks.sklearn import SklearnFramework
-from lepton_jupyter.stages.train.frameworks.torch import TorchFramework
 from lepton_jupyter.stages.train.job import Fitted, Job
 
 
@@ -28,7 +28,19 @@ class Framework(Protocol):
         """Take over a model that was trained elsewhere, as it is."""
 
 
-FRAMEWORKS: tuple[Framework, ...] = (TorchFramework(), SklearnFramework())
+# The package whose models it knows, and where the framework is. It is imported only where that package is loaded:
+# nobody holds a model of a package that is not.
+FRAMEWORKS: tuple[tuple[str, str], ...] = (
+    ("torch", "lepton_jupyter.stages.train.frameworks.torch:TorchFramework"),
+    ("sklearn", "lepton_jupyter.stages.train.frameworks.sklearn:SklearnFramework"),
+)
+
+
+def load_framework(place: str) -> Framework:
+    """Import a framework from its ``module:class``."""
+    module, _, name = place.partition(":")
+    found: Framework = getattr(importlib.import_module(module), name)()
+    return found
 
 
 def framework_of(model: Any, name: str) -> Framework:
@@ -39,10 +51,10 @@ def framework_of(model: Any, name: str) -> Framework:
     LeptonError
         If none knows it.
     """
-    for framework in FRAMEWORKS:
-        if framework.recognises(model):
+    for package, place in FRAMEWORKS:
+        if package in sys.modules and (framework := load_framework(place)).recognises(model):
             return framework
-    known = ", ".join(framework.name for framework in FRAMEWORKS)
+    known = ", ".join(package for package, _ in FRAMEWORKS)
     raise LeptonError(
         f"'{name}' is a {type(model).__name__}, which is no model of a framework known here. Known: {known}.",
         "Name a torch.nn.Module class, a factory that returns one, or a scikit-learn estimator.",

@@ -22,6 +22,7 @@ from lepton_jupyter.stages.train.checkpoints import Checkpoints, read_checkpoint
 from lepton_jupyter.stages.train.checks import N_ROWS, check_first_batch, first_output, mixes_rows
 from lepton_jupyter.stages.train.construct import construct, facts_of, names_arguments
 from lepton_jupyter.stages.train.exporter import export_module
+from lepton_jupyter.stages.train.exporter_process import EXPORT
 from lepton_jupyter.stages.train.feed import Feed, Rows, Tensors, chunks, takes_categories
 from lepton_jupyter.stages.train.graph import OPSET, add_head, align, join
 from lepton_jupyter.stages.train.heads import Head, first_tensor
@@ -128,7 +129,7 @@ class TorchFramework:
     def fit(self, model: Any, job: Job) -> TorchFitted:
         """Train a module on a job's rows, the export proof beside it."""
         __tracebackhide__ = True
-        proof = Proof(job.session.folder / "export", lambda known: _tell(job, known))
+        proof = Proof(job.session.folder / EXPORT, lambda known: _tell(job, known), job.exporter)
         try:
             return self._fit(model, job, proof)
         except BaseException:

@@ -1,0 +1,75 @@
+"""What torch calls its optimizers, schedules and losses: in any case, with ``did you mean``."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+from lepton_jupyter.core.errors import LeptonError, unknown
+
+OPTIMIZERS = {
+    name.lower(): value
+    for name, value in vars(torch.optim).items()
+    if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
+}
+SCHEDULERS = {
+    name.lower(): value
+    for name, value in vars(torch.optim.lr_scheduler).items()
+    if inspect.isclass(value)
+    and name[0] != "_"
+    and issubclass(value, torch.optim.lr_scheduler.LRScheduler)
+    and name not in ("LRScheduler", "ChainedScheduler", "SequentialLR", "LambdaLR", "MultiplicativeLR")
+}
+LOSSES = {name.lower(): value for name, value in vars(nn).items() if name.endswith("Loss")}
+OF_PROBABILITIES = {"BCELoss": "BCEWithLogitsLoss", "NLLLoss": "CrossEntropyLoss"}
+
+
+def optimizer_class(word: str) -> type[torch.optim.Optimizer]:
+    """Return the optimizer of this name. Raises `LeptonError` (did you mean)."""
+    found = OPTIMIZERS.get(word.lower().replace("_", ""))
+    if found is None:
+        raise unknown("optimizer", word, [value.__name__ for value in OPTIMIZERS.values()])
+    if found is torch.optim.LBFGS:
+        raise LeptonError("LBFGS calls the model several times a step, which this loop does not do.", "Try adamw.")
+    return found
+
+
+def scheduler_class(word: str) -> type[torch.optim.lr_scheduler.LRScheduler] | None:
+    """Return the schedule of this name; None for ``constant``. Raises `LeptonError` (did you mean)."""
+    if word.lower() == "constant":
+        return None
+    key = "cosineannealinglr" if word.lower() == "cosine" else word.lower().replace("_", "")
+    found = SCHEDULERS.get(key) or SCHEDULERS.get(key + "lr")
+    if found is None:
+        known = ["cosine", "constant", *(value.__name__ for value in SCHEDULERS.values())]
+        raise unknown("lr-scheduler", word, known)
+    return found
+
+
+def loss_class(word: str) -> type[nn.Module]:
+    """Return the loss of this name.
+
+    Raises
+    ------
+    LeptonError
+        If there is none (did you mean), or it takes probabilities.
+    """
+    key = word.lower().replace("_", "")
+    found = LOSSES.get(key) or LOSSES.get(key + "loss")
+    if found is None:
+        raise unknown("loss", word, [value.__name__ for value in LOSSES.values()])
+    refuse_probabilities(found)
+    return found
+
+
+def refuse_probabilities(chosen: Any) -> None:
+    """Raise `LeptonError` where a loss of torch takes probabilities: a model's outputs are logits here."""
+    cls = chosen if inspect.isclass(chosen) else type(chosen)
+    if cls.__name__ in OF_PROBABILITIES and cls.__module__.startswith("torch."):
+        raise LeptonError(
+            f"{cls.__name__} takes probabilities, and a model's outputs are logits here.",
+            f"Use --loss {OF_PROBABILITIES[cls.__name__]}, and return the value before sigmoid or softmax.",
+        )
