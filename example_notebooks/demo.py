@@ -1,7 +1,9 @@
-"""Run the quickstart through papermill in a LEPTON_HOME of its own, and say in ten lines what happened."""
+"""Run the quickstart by papermill, in a kernel and a LEPTON_HOME of its own, and say in ten lines what happened."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import sys
@@ -18,29 +20,27 @@ def main() -> int:
     DEMO.mkdir()
     os.environ["LEPTON_HOME"] = str(DEMO / "home")
 
-    import papermill  # slow to import: after the folder, so that a wrong folder fails at once
-    from lepton_jupyter.client.shutdown import shut_down
-
     import lepton_jupyter as lepton
+    from lepton_jupyter.client.shutdown import shut_down
     from lepton_jupyter.core.paths import Home
 
     executed = DEMO / "00_quickstart.ipynb"
     print("Running example_notebooks/00_quickstart.ipynb: data, train, evaluate, predict, deploy …", flush=True)
     started = time.monotonic()
     try:
-        papermill.execute_notebook(
-            EXAMPLES / "00_quickstart.ipynb", executed, cwd=EXAMPLES, kernel_name="python3", progress_bar=False
-        )
-        dataset, run, version, endpoint = (
-            lepton.datasets()[0], lepton.runs()[-1], lepton.models()[0], lepton.endpoints()[0],
-        )  # fmt: skip
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):  # its progress: the ten lines below say it shorter
+            lepton.run(str(EXAMPLES / "00_quickstart.ipynb"), to=str(executed))
+        dataset, version, endpoint = lepton.datasets()[0], lepton.models()[0], lepton.endpoints()[0]
+        run = next(run for run in lepton.runs() if run.kind == "train")
         print(f"data      {dataset.ref}: {dataset.record.n_rows} rows, {len(dataset.record.schema.columns)} features")
         print(f"train     run {run.run_id}: {run.state}, val_loss {run.metrics['val_loss']:.3f}")
         print(f"evaluate  {version.ref}: {version.verdict}, roc_auc {version.evaluation['metrics']['roc_auc']:.3f}")
         print(f"deploy    {endpoint.url} served {endpoint.version} ({endpoint.state})")
-    except papermill.exceptions.PapermillExecutionError as error:
-        print(f"A cell failed: {error.ename}: {error.evalue}")
-        print(f"Open {executed} to see it.")
+    except lepton.LeptonError as error:
+        print(f"It failed:\n{error}")
         return 1
     finally:
         shut_down(Home.current())

@@ -1,4 +1,4 @@
-"""``python -m lepton_jupyter.backend HOME``: the backend of a home, until it is stopped or its lock is swept."""
+"""``python -m lepton_jupyter.backend HOME``: the backend of a home, until it is stopped or what it holds is swept."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def serve(home: Home) -> int:
     server = uvicorn.Server(config)
 
     def watch() -> None:
-        while not lock.is_swept():
+        while not lock.is_swept() and home.state_db.exists():
             if closing.wait(LOOK_S):
                 return
         app.is_stopping = True
@@ -77,8 +77,13 @@ def serve(home: Home) -> int:
         is_swept = lock.is_swept()
         if not is_swept:
             runtime.socket.unlink(missing_ok=True)
-        service.close()  # the lock goes with the process: nobody may think that it is gone while it is not
-    if is_swept:
+        try:
+            service.close()  # the lock goes with the process: nobody may think that it is gone while it is not
+        except Exception:
+            if home.state_db.exists():
+                raise
+            logging.getLogger("lepton.backend").warning("the home was removed")
+    if is_swept or not home.state_db.exists():
         return EXIT_SWEPT
     return EXIT_TERMINATED if terminated.is_set() else EXIT_STOPPED
 

@@ -60,13 +60,15 @@ def died(run: FollowedRun, *, was_watched: bool) -> tuple[str, Failure]:
 
 def sweep(run: FollowedRun, state: str, failure: Failure) -> None:
     """End what outlived the supervisor, and make the executed notebook tell the truth."""
+    from lepton_jupyter.runner.sweep import sweep_session  # the runner is needed for the dead only
+
     if run.kernel is not None:
-        run.kernel.send_group(SIGKILL)
+        sweep_session(run.kernel)
     if run.supervisor is not None:
         run.supervisor.send_group(SIGKILL)
     if not run.folder.notebook.exists():
         return
-    from lepton_jupyter.runner.truth import repair_notebook  # the runner is needed for the dead only
+    from lepton_jupyter.runner.truth import repair_notebook
 
     try:
         repair_notebook(run.folder.notebook, state=state, message=failure.message)

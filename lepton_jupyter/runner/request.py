@@ -153,7 +153,11 @@ def user_notebook(path: Path) -> dict[str, Any]:
             f"No notebook '{path}'. Here: {', '.join(near[:12]) or 'none'}.{did_you_mean(path.name, near)}",
             code="not_found",
         )
-    return _read(path)
+    notebook = _read(path)
+    about = notebook.setdefault("metadata", {})
+    language = about.get("kernelspec", {}).get("language", "python")
+    about.setdefault("language_info", {}).setdefault("name", language)  # papermill writes parameters by it
+    return notebook
 
 
 def _read(path: Path) -> dict[str, Any]:

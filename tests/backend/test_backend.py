@@ -168,3 +168,14 @@ def test_another_protocol_is_a_clear_error_and_an_idle_older_backend_is_replaced
     with pytest.raises(LeptonError, match="protocol 1"):  # replaced, by the only one that is installed here
         Client.connect(home)
     assert client.health().pid != pid
+
+
+def test_a_backend_whose_home_was_removed_goes(home: Home, eventually: Wait) -> None:
+    from lepton_jupyter.core.processes import is_held
+
+    Client.connect(home).health()
+    runtime = home.runtime()
+    shutil.rmtree(home.root)
+    eventually(lambda: not is_held(runtime.backend_lock) and not is_held(runtime.keeper_lock), timeout_s=15)
+    home.make()
+    assert Client.connect(home).health().n_active == 0
