@@ -34,10 +34,10 @@ walls: $(READY)
 	@$(RUN) -c "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
 
 unit: $(READY)
-	@$(RUN) -m pytest -q -m "not soak" --ignore=tests/notebooks
+	@$(RUN) -m pytest -q -n 2 -m "not soak" --ignore=tests/notebooks
 
 notebooks: $(READY)
-	@$(RUN) -m pytest -q tests/notebooks
+	@$(RUN) -m pytest -q -n 2 tests/notebooks
 
 bench: $(READY)  ## speed, in tables
 	@for file in tests/benchmarks/*.py; do $(RUN) $$file || exit 1; done

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from lepton_jupyter.faces.objects.html import LINE, escape, number
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 460, 150, 44, 18
+WIDTH, HEIGHT, LEFT, BOTTOM = 480, 150, 64, 18
 MAX_POINTS = 400  # more than a card has pixels for
 PALETTE = ("#3b82f6", "#f59e0b", "#16a34a", "#a855f7")
 

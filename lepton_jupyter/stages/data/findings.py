@@ -201,6 +201,7 @@ def _outliers(table: Table) -> Iterable[Finding]:
             yield Finding(
                 check="outliers",
                 column=name,
+                level="info",  # a long tail is ordinary
                 text=f"{name} is far from the rest in {_rows(int(is_far.sum()))}, such as {worst:g}; "
                 f"half of all values lie between {low:g} and {high:g}.",
             )
