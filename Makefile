@@ -34,6 +34,7 @@ walls: $(READY)
 	@$(RUN) -c "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
 
 unit: $(READY)
+	@$(RUN) -m pytest -q --doctest-modules $$(grep -rl '>>> ' lepton_jupyter --include='*.py')
 	@$(RUN) -m pytest -q -n 2 -m "not soak" --ignore=tests/notebooks
 
 notebooks: $(READY)
@@ -44,6 +45,7 @@ bench: $(READY)  ## speed, in tables
 
 soak: $(READY)  ## what takes minutes: many seeds, long runs, every kill
 	@$(RUN) -m pytest -q -m soak --timeout=1800
+	@LEPTON_SOAK=1 $(RUN) -m pytest -q --timeout=900 tests/life/test_survival.py tests/life/test_jupyter_server.py
 
 clean:  ## forget the demo and the caches
 	@rm -rf .demo .mypy_cache .ruff_cache .import_linter_cache build dist

@@ -20,7 +20,8 @@ from tests.life.conftest import SLOW_NET, CellError, Notebook
 pytestmark = pytest.mark.slow
 
 Wait = Callable[..., Any]
-EPOCHS = 12
+IS_SOAK = bool(os.environ.get("LEPTON_SOAK"))  # make soak: every case with a run of a minute
+EPOCHS = 150 if IS_SOAK else 12
 SLOW = SLOW_NET.format(pause=0.05)  # six steps an epoch: about half a second with validation
 
 
@@ -40,7 +41,7 @@ def _running(client: Any, wait: Wait, *, epochs: int = 2) -> Any:
     return wait(look, timeout_s=60, what="the run trains")
 
 
-def _ended(client: Any, run_id: str, wait: Wait, *, timeout_s: float = 60) -> Any:
+def _ended(client: Any, run_id: str, wait: Wait, *, timeout_s: float = 240 if IS_SOAK else 60) -> Any:
     ended = ("completed", "failed", "stopped", "lost")
     return wait(lambda: (v := client.run(run_id)).state in ended and v, timeout_s=timeout_s, what="the run ends")
 
@@ -225,7 +226,7 @@ def test_a_swept_runtime_folder_loses_nothing(notebook: Notebook, home: Home, cl
     shutil.rmtree(home.runtime().root)
     with ThreadPoolExecutor(10) as pool:
         pids = set(pool.map(lambda _: client().health().pid, range(10)))
-    eventually(lambda: _ended(client(), run.run_id, eventually).state == "completed", timeout_s=60)
+    eventually(lambda: _ended(client(), run.run_id, eventually).state == "completed", timeout_s=240)
     assert len(pids) <= 2  # one that was going, one that came
     sleep(2.5)
     assert len({client().health().pid for _ in range(5)}) == 1
