@@ -104,12 +104,17 @@ def _trained(notebook: Notebook, *, data: str, arguments: str, model: str = "Tum
         ("penguins", "penguins.csv --target species", 1e-5),
     ],
 )
-def test_a_classifier_answers_the_same_four_ways(
-    data: str, arguments: str, tolerance: float, notebook: Notebook, home: Home, tmp_path: Path
+def test_a_classifier_answers_the_same_four_ways_and_no_server_loads_torch(
+    data: str, arguments: str, tolerance: float, notebook: Notebook, home: Home, tmp_path: Path, client: Any
 ) -> None:
     notebook.run(NET)
     _trained(notebook, data=data, arguments=arguments)
     _four_ways(notebook, home, tmp_path, model="TumorNet", data=data, tolerance=tolerance)
+    backend = _libraries(client().health().pid)  # after a training run
+    assert not [name for name in backend if "/torch/" in name]
+    endpoint = _libraries(json.loads(home.endpoint("parity").status.read_bytes())["pid"])
+    assert not [name for name in endpoint if "/torch/" in name or "/mlflow/" in name or "/polars" in name]
+    assert [name for name in endpoint if "onnxruntime" in name]
 
 
 def test_a_regression_answers_the_same_four_ways(notebook: Notebook, home: Home, tmp_path: Path) -> None:
@@ -141,18 +146,6 @@ def test_awkward_columns_answer_the_same_four_ways(
     notebook.run(NET)
     _trained(notebook, data="awkward", arguments="awkward.parquet --target label")
     _four_ways(notebook, home, tmp_path, model="TumorNet", data="awkward", tolerance=1e-5)
-
-
-def test_the_backend_never_loads_torch_and_the_endpoint_neither_torch_nor_mlflow(
-    with_data: Notebook, home: Home, client: Any
-) -> None:
-    with_data.run("%lepton train TumorNet --data wdbc --epochs 2")
-    with_data.run("%lepton deploy TumorNet --as diagnosis")
-    backend = _libraries(client().health().pid)
-    assert not [name for name in backend if "/torch/" in name]
-    endpoint = _libraries(json.loads(home.endpoint("diagnosis").status.read_bytes())["pid"])
-    assert not [name for name in endpoint if "/torch/" in name or "/mlflow/" in name or "/polars" in name]
-    assert [name for name in endpoint if "onnxruntime" in name]
 
 
 def _libraries(pid: int) -> list[str]:

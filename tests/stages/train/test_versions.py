@@ -14,12 +14,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from lepton_jupyter.core.paths import Home
 from lepton_jupyter.formats.bundle import open_bundle
-from lepton_jupyter.serving.scorer import Scorer
 from lepton_jupyter.stages.data.store import Dataset
+from lepton_jupyter.stages.evaluate.engine import evaluate
+from lepton_jupyter.stages.evaluate.spec import Evaluate
 from lepton_jupyter.stages.train.engine import Trained, finish_stopped, train
 from lepton_jupyter.stages.train.spec import Train
 
@@ -113,10 +114,10 @@ def test_a_line_is_learned_by_heart(session: Any, make_dataset: Any) -> None:
 def test_the_quickstarts_model_is_good_on_every_split(session: Any, make_dataset: Any, seed: int) -> None:
     wdbc = make_dataset("breast_cancer.csv", name="wdbc", target=("diagnosis",), seed=seed)
     trained = run(session, TumorNet, wdbc, epochs=30, lr=1e-2, params={"hidden": 32}, seed=seed)
-    scores = Scorer(trained.bundle).score(wdbc.packed("test"))
-    assert scores.probability is not None
-    positive = wdbc.schema.positive_index
-    assert roc_auc_score(wdbc.targets("test") == positive, scores.probability[:, positive]) >= 0.95
+    spec = Evaluate(model="TumorNet", require=("roc_auc >= 0.95", "recall >= 0.75"))
+    home = Home(wdbc.folder.parents[2])
+    judged = evaluate(session, trained.bundle, wdbc, "test", spec=spec, version="TumorNet@1", home=home)
+    assert judged.verdict == "PASS", judged.requirements
     assert trained.card.is_deployable and trained.card.parity["worst"] < 1e-5
     assert session.notes["exportable"] is True
     assert set(trained.bundle.manifest.files) == {
