@@ -18,7 +18,7 @@ from jupyter_client.blocking import BlockingKernelClient
 
 from lepton_jupyter.core.paths import Home
 from tests.life.conftest import EXAMPLES, Notebook
-from tests.life.test_survival import EPOCHS, _ended, _running, _train
+from tests.life.test_survival import EPOCHS, SLOW, _ended, _running, _train
 
 pytestmark = pytest.mark.slow
 
@@ -118,9 +118,14 @@ def test_a_run_goes_on_when_its_kernel_is_ended_by_the_server(
 
 @pytest.mark.parametrize("server", ["culling"], indirect=True)
 def test_a_run_goes_on_when_its_kernel_is_culled(server: JupyterServer, client: Any, eventually: Wait) -> None:
+    """A live card counts as activity, which keeps the culler away; so this cell waits without one."""
     kernel_id, notebook = server.notebook()
-    _train(notebook)
+    notebook.run("%lepton data wdbc breast_cancer.csv --target diagnosis")
+    notebook.run(SLOW)
+    notebook.run("run = %lepton train TumorNet --data wdbc --epochs 60 --batch-size 64 --detach")
+    notebook.start("run.wait()")
     run = _running(client(), eventually, epochs=1)
     eventually(lambda: kernel_id not in [k["id"] for k in server.ask("GET", "/api/kernels")], timeout_s=30)
-    assert _ended(client(), run.run_id, eventually).state == "completed"
+    assert client().run(run.run_id).state == "running"
+    assert _ended(client(), run.run_id, eventually, timeout_s=90).state == "completed"
     notebook.client.stop_channels()
