@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import sys
 from collections.abc import Sequence
@@ -97,6 +98,8 @@ class Supervised:
 
         from lepton_jupyter.runner.execution import StoppedError
 
+        if self.record.kind != "notebook":  # our notebooks read the run's record: papermill looks for names in vain
+            logging.getLogger("papermill").setLevel(logging.ERROR)
         source = nbformat.reads(self.folder.source.read_text(encoding="utf-8"), as_version=4)
         executed: dict[str, Any] = {}
 
