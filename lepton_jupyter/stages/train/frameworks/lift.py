@@ -37,7 +37,6 @@ class Lifted:
 
     plan: Plan
     rest: Any
-    is_exact: bool = True  # False where scaling is not the very arithmetic of the pipeline, down to the last bit
 
 
 @dataclass(frozen=True)
@@ -97,16 +96,7 @@ def lift(estimator: Any, schema: Schema, name: str) -> Lifted:
         txt=tuple(column.name for column in schema.txt),
         mode="lifted",
     )
-    return Lifted(plan, steps[0][1] if len(steps) == 1 else Pipeline(steps), is_exact=not _is_rescaled(estimator))
-
-
-def _is_rescaled(transformer: Any) -> bool:
-    """Whether a MinMaxScaler is somewhere in a pipeline: it multiplies and adds where a plan subtracts and divides."""
-    if isinstance(transformer, Pipeline):
-        return any(_is_rescaled(step) for _, step in transformer.steps)
-    if isinstance(transformer, ColumnTransformer):
-        return any(_is_rescaled(part) for _, part, _ in transformer.transformers_)
-    return isinstance(transformer, MinMaxScaler)
+    return Lifted(plan, steps[0][1] if len(steps) == 1 else Pipeline(steps))
 
 
 def _through(transformer: Any, pieces: list[_Piece]) -> list[_Piece]:

@@ -109,7 +109,7 @@ class SklearnFitted:
             lifted = self._lifted()
         except LeptonError:  # it will not be exported: nothing to compare
             return {}
-        return tree_thresholds(lifted.rest, lifted.plan, is_exact=lifted.is_exact)
+        return tree_thresholds(lifted.rest, lifted.plan)
 
     def close(self) -> None:
         """Do nothing: nothing runs beside it."""

@@ -9,10 +9,8 @@ import numpy as np
 
 from lepton_jupyter.stages.data.plan import NumberStep, Plan, width_of
 
-BESIDE = 1e-6  # relative: several float32 away
 
-
-def tree_thresholds(estimator: Any, plan: Plan, *, is_exact: bool = True) -> dict[str, list[float]]:
+def tree_thresholds(estimator: Any, plan: Plan) -> dict[str, list[float]]:
     """Return the raw values at which an estimator's trees split, by number column; empty where it has no trees.
 
     Parameters
@@ -20,8 +18,6 @@ def tree_thresholds(estimator: Any, plan: Plan, *, is_exact: bool = True) -> dic
     estimator : fitted estimator
     plan : Plan
         Its features.
-    is_exact : bool
-        False where the plan's last bit may be another than the pipeline's: values beside the thresholds are returned.
     """
     columns: dict[int, NumberStep] = {}
     place = 0
@@ -35,12 +31,7 @@ def tree_thresholds(estimator: Any, plan: Plan, *, is_exact: bool = True) -> dic
             numbers = columns.get(int(feature))
             if numbers is not None:
                 found.setdefault(numbers.column, []).append(float(threshold) * numbers.scale + numbers.center)
-    if is_exact:
-        return found
-    return {
-        name: [value + sign * BESIDE * max(abs(value), 1e-3) for value in values for sign in (-1, 1)]
-        for name, values in found.items()
-    }
+    return found
 
 
 def _trees(estimator: Any) -> Iterator[Any]:
