@@ -184,3 +184,15 @@ def test_what_means_nothing_for_an_estimator_is_refused(
 def test_a_calibrated_estimator_gives_what_a_bare_one_lacks(session: Any, two_blobs: Dataset) -> None:
     trained = fit(session, CalibratedClassifierCV(LinearSVC(), cv=3), two_blobs)
     assert trained.card.is_deployable, trained.card.why_not
+
+
+def test_a_forest_that_a_scaler_puts_off_its_thresholds_is_refused(session: Any, penguins: Dataset) -> None:
+    """MinMaxScaler multiplies and adds where a plan subtracts and divides: a last bit apart, and a tree takes sides."""
+    scaled = pipeline(
+        RandomForestClassifier(20, random_state=0),
+        numbers=make_pipeline(SimpleImputer(), MinMaxScaler()),
+        texts=make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")),
+    )
+    card = fit(session, scaled, penguins).card
+    assert not card.is_deployable
+    assert card.why_not
