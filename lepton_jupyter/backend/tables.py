@@ -11,7 +11,20 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Boolean, Column, Engine, Float, Integer, MetaData, String, Table, Text, create_engine, event
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Engine,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    create_engine,
+    event,
+)
 
 from lepton_jupyter.core.errors import LeptonError
 
@@ -95,6 +108,96 @@ releases = Table(
     Column("run_id", String, nullable=False),
     Column("who", String, nullable=False, default=""),
     Column("why", String, nullable=False, default=""),
+)
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("generation", String, nullable=False),
+    Column("record", Text, nullable=False),
+    Column("state", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("anchor_at", Float, nullable=False),
+    Column("next_due_at", Float, index=True),
+    Column("n_fired", Integer, nullable=False, default=0),
+    Column("n_missed", Integer, nullable=False, default=0),
+)
+firings = Table(
+    "firings",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("schedule", String, nullable=False, index=True),
+    Column("due_at", Float, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("state", String, nullable=False, index=True),
+    Column("run_id", String, index=True),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("retry_at", Float),
+    Column("n_missed", Integer, nullable=False, default=0),
+    Column("why", Text, nullable=False, default=""),
+    UniqueConstraint("schedule", "due_at", name="one_firing_a_due_time"),
+)
+checks = Table(
+    "checks",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("run_id", String, nullable=False, index=True),
+    Column("schedule", String, index=True),
+    Column("subject", String, nullable=False, default=""),
+    Column("name", String, nullable=False),
+    Column("value", Float),
+    Column("at", Float, nullable=False),
+)
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("schedule", String, nullable=False, index=True),
+    Column("subject", String, nullable=False, default=""),
+    Column("rule", String, nullable=False),
+    Column("state", String, nullable=False, index=True),
+    Column("since", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("n_met", Integer, nullable=False, default=0),
+    Column("value", Float),
+    Column("run_id", String),
+    Column("text", Text, nullable=False, default=""),
+    Column("acked_by", String, nullable=False, default=""),
+    Column("acked_why", String, nullable=False, default=""),
+    Column("silenced_until", Float),
+    Column("silenced_by", String, nullable=False, default=""),
+    Column("silenced_why", String, nullable=False, default=""),
+)
+alert_changes = Table(
+    "alert_changes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("alert_id", Integer, nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    Column("what", String, nullable=False),
+    Column("value", Float),
+    Column("run_id", String),
+    Column("who", String, nullable=False, default=""),
+    Column("why", String, nullable=False, default=""),
+)
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("alert_id", Integer, index=True),
+    Column("run_id", String),
+    Column("schedule", String, nullable=False, index=True),
+    Column("generation", String, nullable=False),
+    Column("channel", String, nullable=False),
+    Column("title", String, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("picture", String),
+    Column("state", String, nullable=False, index=True),
+    Column("created_at", Float, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_at", Float),
+    Column("delivered_at", Float),
+    Column("last_error", Text, nullable=False, default=""),
 )
 
 

@@ -39,7 +39,7 @@ class Home:
             If the home cannot be made; the message names it.
         """
         try:
-            for folder in (self.root, self.runs, self.datasets, self.bundles, self.endpoints):
+            for folder in (self.root, self.runs, self.datasets, self.bundles, self.endpoints, self.schedules):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise LeptonError(
@@ -93,6 +93,15 @@ class Home:
     def endpoints(self) -> Path:
         """One folder an endpoint."""
         return self.root / "endpoints"
+
+    @property
+    def schedules(self) -> Path:
+        """One folder a schedule."""
+        return self.root / "schedules"
+
+    def schedule(self, name: str, generation: str) -> ScheduleFolder:
+        """Return the folder of a schedule as it was defined once, which need not exist."""
+        return ScheduleFolder(self.schedules / name / generation)
 
     def run(self, run_id: str) -> RunFolder:
         """Return the folder of a run, which need not exist."""
@@ -179,9 +188,46 @@ class RunFolder:
         return self.root / "result.json"
 
     @property
+    def report(self) -> Path:
+        """``report.html``: the executed notebook for a browser without a network. Written by the supervisor."""
+        return self.root / "report.html"
+
+    @property
+    def picture(self) -> Path:
+        """``report.png``: one static picture for a mail. Written by the kernel."""
+        return self.root / "report.png"
+
+    @property
     def reserve(self) -> Path:
         """Room on the disk that is given back when the bundle is written."""
         return self.root / "reserve.bin"
+
+
+@dataclass(frozen=True)
+class ScheduleFolder:
+    """The folder of one definition of a schedule: written whole by the client, removed by the backend."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """The schedule's name."""
+        return self.root.parent.name
+
+    @property
+    def generation(self) -> str:
+        """Which definition it is: the folder's name."""
+        return self.root.name
+
+    @property
+    def record(self) -> Path:
+        """``schedule.json``: what was defined."""
+        return self.root / "schedule.json"
+
+    @property
+    def environment(self) -> Path:
+        """``environment.json``, mode 0600: the environment of whoever defined it."""
+        return self.root / "environment.json"
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,8 @@ class RunRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes
     ----------
     kind : str
-        ``train`` (a model by the engine), ``cell`` (``%%lepton train``), ``evaluate``, ``save`` or ``notebook``.
+        ``train`` (a model by the engine), ``cell`` (``%%lepton train``), ``evaluate``, ``save``, ``notebook``,
+        ``monitor`` or ``retrain``.
     title : str
         What a list shows: the model's or the notebook's name.
     command : str
@@ -99,7 +100,13 @@ class RunRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output : str or None
         Where a copy of the executed notebook goes (``--to``).
     asked_by : str
-        ``kernel``, ``shell`` …
+        ``kernel``, ``shell``, ``schedule``, ``alert`` …
+    endpoint : str or None
+        Of a monitor run: what is watched.
+    schedule : str or None
+        The schedule that fired; `due_at` when it was due, `attempt` how often it was tried before.
+    timeout_s : float or None
+        A run that takes longer is ended and has failed.
     """
 
     run_id: str
@@ -121,6 +128,11 @@ class RunRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output: str | None = None
     asked_by: str = "kernel"
     lepton_version: str = ""
+    endpoint: str | None = None
+    schedule: str | None = None
+    due_at: float | None = None
+    attempt: int = 0
+    timeout_s: float | None = None
 
 
 class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):

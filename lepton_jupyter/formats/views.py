@@ -8,7 +8,7 @@ from msgspec import Struct, field
 
 from lepton_jupyter.core.states import EndpointState, RunState
 
-PROTOCOL = 1  # raised when a route or a view changes its meaning
+PROTOCOL = 2  # raised when a route or a view changes its meaning
 
 
 class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -57,6 +57,10 @@ class RunView(Struct, frozen=True, kw_only=True, omit_defaults=True):
         Summary of what the run found (of an evaluation: verdict, metrics, intervals).
     needs : str
         What a queued run waits for.
+    checks : dict
+        Newest value of every check; None where it could not be measured.
+    endpoint, schedule : str or None
+        What a monitor run watches; the schedule that fired.
     """
 
     run_id: str
@@ -80,6 +84,9 @@ class RunView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: Failure | None = None
     result: dict[str, Any] = field(default_factory=dict)
     needs: str = ""
+    checks: dict[str, float | None] = field(default_factory=dict)
+    endpoint: str | None = None
+    schedule: str | None = None
 
 
 class VersionView(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -163,6 +170,27 @@ class EndpointView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: Failure | None = None
     history: tuple[Release, ...] = ()
     warning: str = ""
+
+
+class JournalEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of what happened to a model.
+
+    Attributes
+    ----------
+    what : str
+        ``trained``, ``evaluated``, ``alias``, ``retrain`` …
+    text : str
+        One sentence with the reason.
+    ref : str
+        The version that it is about, where there is one.
+    """
+
+    at: float
+    what: str
+    text: str
+    ref: str = ""
+    run_id: str | None = None
+    who: str = ""
 
 
 class DeviceView(Struct, frozen=True, kw_only=True, omit_defaults=True):

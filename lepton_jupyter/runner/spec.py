@@ -37,10 +37,10 @@ class Runs(Verb, kw_only=True, frozen=True):
 
 
 class Show(Verb, kw_only=True, frozen=True):
-    """Show a run, dataset, model or endpoint; live while it moves."""
+    """Show a run, dataset, model, endpoint or schedule; live while it moves."""
 
     verb: ClassVar[str] = "show"
-    does: ClassVar[str] = "Show the card of a run, dataset, model or endpoint; live while it moves."
+    does: ClassVar[str] = "Show the card of a run, dataset, model, endpoint or schedule; live while it moves."
     positional: ClassVar[tuple[str, ...]] = ("ref",)
     examples: ClassVar[tuple[str, ...]] = ("show TumorNet", "show endpoint/diagnosis")
 
@@ -71,14 +71,14 @@ class Open(Verb, kw_only=True, frozen=True):
 
 
 class Stop(Verb, kw_only=True, frozen=True):
-    """Stop a run or an endpoint."""
+    """Stop a run or an endpoint; pause a schedule."""
 
     verb: ClassVar[str] = "stop"
-    does: ClassVar[str] = "Stop a run (its best checkpoint is kept) or an endpoint."
+    does: ClassVar[str] = "Stop a run (its best checkpoint is kept) or an endpoint; pause a schedule."
     positional: ClassVar[tuple[str, ...]] = ("ref",)
     examples: ClassVar[tuple[str, ...]] = ("stop diagnosis",)
 
-    ref: Annotated[str, Help("the run or endpoint")]
+    ref: Annotated[str, Help("the run, endpoint or schedule")]
 
 
 class Compare(Verb, kw_only=True, frozen=True):
@@ -98,6 +98,17 @@ class Devices(Verb, kw_only=True, frozen=True):
     verb: ClassVar[str] = "devices"
     does: ClassVar[str] = "List devices and the runs that hold them."
     examples: ClassVar[tuple[str, ...]] = ("devices",)
+
+
+class Panel(Verb, kw_only=True, frozen=True):
+    """Show a form in place of flags."""
+
+    verb: ClassVar[str] = "panel"
+    does: ClassVar[str] = "Show a panel: tables, and a form for a verb that shows the line it stands for."
+    positional: ClassVar[tuple[str, ...]] = ("word",)
+    examples: ClassVar[tuple[str, ...]] = ("panel", "panel train")
+
+    word: Annotated[str | None, Help("data, train, evaluate, deploy, monitor or maintain; else all of them")] = None
 
 
 class Doctor(Verb, kw_only=True, frozen=True):

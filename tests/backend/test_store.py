@@ -52,14 +52,14 @@ def test_an_older_file_is_copied_before_it_is_migrated(
     shutil.copytree(Path(tables.__file__).with_name("migrations"), folder)
     Store(home).close()
     _execute(home, "insert into aliases values (1, 'Net', 'champion', 'aaaa', 1.0, '', 0)")
-    (folder / "versions" / "r0002_more.py").write_text(
-        "from alembic import op\nrevision = '0002'\ndown_revision = '0001'\n"
+    (folder / "versions" / "r0099_more.py").write_text(
+        "from alembic import op\nrevision = '0099'\ndown_revision = '0002'\n"
         "def upgrade():\n    op.execute('create table more (x)')\n    op.execute('delete from aliases')\n"
     )
     monkeypatch.setattr(tables, "MIGRATIONS", folder)
     Store(home).close()
     assert _execute(home, "select count(*) from more") == [(0,)]
-    kept = sqlite3.connect(home.state_db.with_name("state.db.before-0002"))
+    kept = sqlite3.connect(home.state_db.with_name("state.db.before-0099"))
     assert kept.execute("select count(*) from aliases").fetchall() == [(1,)]
     kept.close()
 
