@@ -22,6 +22,7 @@ from lepton_jupyter.client.client import Client
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import Home, RunFolder
 from lepton_jupyter.core.processes import is_held
+from lepton_jupyter.formats.views import PROTOCOL
 
 pytestmark = pytest.mark.slow
 
@@ -155,9 +156,9 @@ def test_another_protocol_is_a_clear_error_and_an_idle_older_backend_is_replaced
 
     client = Client.connect(home)
     monkeypatch.setattr(module, "PROTOCOL", 0)  # this client is older than the backend
-    with pytest.raises(LeptonError, match="protocol 1"):
+    with pytest.raises(LeptonError, match=f"protocol {PROTOCOL}"):
         Client.connect(home)
-    monkeypatch.setattr(module, "PROTOCOL", 2)
+    monkeypatch.setattr(module, "PROTOCOL", PROTOCOL + 1)
     pid = client.health().pid
     client.submit(prepare("import time; time.sleep(60)").run_id)
     with pytest.raises(LeptonError, match="1 runs are active"):
@@ -165,7 +166,7 @@ def test_another_protocol_is_a_clear_error_and_an_idle_older_backend_is_replaced
     assert client.health().pid == pid
     client.stop_run(client.runs()[0].run_id, "enough")
     list(client.events(client.runs()[0].run_id))
-    with pytest.raises(LeptonError, match="protocol 1"):  # replaced, by the only one that is installed here
+    with pytest.raises(LeptonError, match=f"protocol {PROTOCOL}"):  # replaced, by the only one that is installed here
         Client.connect(home)
     assert client.health().pid != pid
 
