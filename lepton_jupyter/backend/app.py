@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from lepton_jupyter.backend.board_routes import BoardRoutes
 from lepton_jupyter.backend.service import Service
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.states import ENDED
@@ -83,6 +84,7 @@ class App:
     def __init__(self, service: Service, stop: Callable[[], None]) -> None:
         self.service = service
         self._stop = stop
+        self._board = BoardRoutes(service)
         self.is_stopping = False
 
     def asgi(self) -> Starlette:
@@ -107,7 +109,10 @@ class App:
             ("POST", "/v1/stop", self.stop),
         ]
         return Starlette(
-            routes=[Route(path, handler, methods=[method]) for method, path, handler in routes],
+            routes=[
+                *self._board.routes(),
+                *(Route(path, handler, methods=[method]) for method, path, handler in routes),
+            ],
             exception_handlers={LeptonError: tell_error},
         )
 
@@ -186,6 +191,7 @@ class App:
         if body.what != "backend":
             raise LeptonError(f"'{body.what}' cannot be stopped here. Known: backend.")
         self.is_stopping = True
+        self._board.board.close()
         self.service.runs.is_accepting = False
         await run_in_threadpool(self.service.dismiss_keeper)
         self._stop()

@@ -177,6 +177,10 @@ class Endpoints:
         """Return every endpoint, newest first."""
         return [self.view(row) for row in self.store.endpoints()]
 
+    def signature(self) -> tuple[object, ...]:
+        """Return something that differs where a state differs without a change of the database. Reads no table."""
+        return tuple((name, *self._watcher.signature(name)) for name in sorted(self._watcher.names()))
+
     def view(self, row: EndpointRow) -> EndpointView:
         """Return one endpoint as it stands."""
         folder = self.home.endpoint(row.name)

@@ -64,6 +64,20 @@ class Watcher:
         """Remember it no more."""
         self._watches.pop(name, None)
 
+    def names(self) -> list[str]:
+        """Return the endpoints of which something is remembered."""
+        return list(self._watches)
+
+    def signature(self, name: str) -> tuple[object, ...]:
+        """Return what an endpoint's state hangs on, besides its row; cheap."""
+        watch = self.of(name)
+        try:
+            said_at = self.home.endpoint(name).status.stat().st_mtime_ns
+        except OSError:
+            said_at = 0
+        has_ended = watch.child is None or watch.child.poll() is not None
+        return self.is_alive(name), said_at, watch.n_starts, watch.last_error, has_ended
+
     def is_alive(self, name: str) -> bool:
         """Whether the endpoint holds its lock."""
         return is_held(self.home.runtime().endpoint_lock(name))
