@@ -183,7 +183,7 @@ def _take(field: Field, values: dict[str, Any], attached: list[str], rest: list[
     if field.kind == "repeat":
         values.setdefault(field.name, []).append(text)
     elif field.kind == "pairs":
-        key, value = _pair(field, text)
+        key, value = pair_of(field, text)
         values.setdefault(field.name, {})[key] = value
     elif field.name in values:
         raise LeptonError(f"{field.flag} is given twice: '{values[field.name]}' and '{text}'.", "Leave one out.")
@@ -191,7 +191,8 @@ def _take(field: Field, values: dict[str, Any], attached: list[str], rest: list[
         values[field.name] = text
 
 
-def _pair(field: Field, text: str) -> tuple[str, Any]:
+def pair_of(field: Field, text: str) -> tuple[str, Any]:
+    """Return the key and the value of KEY=VALUE; the value is JSON, else text."""
     key, equals, value = text.partition("=")
     if not equals or not key.isidentifier():
         raise LeptonError(f"{field.flag} '{text}' is not KEY=VALUE.", f"For instance: {field.flag} hidden=32")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,8 @@ from lepton_jupyter.core.paths import Home
 
 if TYPE_CHECKING:
     from lepton_jupyter.client.client import Client
+    from lepton_jupyter.faces.flows.progress import Progress
+    from lepton_jupyter.formats.views import RunView
 
 PROGS = {"magic": "%lepton", "python": "lepton.", "shell": "jupyter lepton"}
 
@@ -32,6 +34,8 @@ class Asker:
         IPython's shell, where there is one.
     command : str
         The line as typed, for the record of a run.
+    progress : callable or None
+        Makes what shows a run that is followed, of its view; None: what fits the face.
     """
 
     face: str
@@ -39,6 +43,7 @@ class Asker:
     shell: Any = None
     command: str = ""
     home: Home = field(default_factory=lambda: Home.current().make())
+    progress: Callable[[RunView], Progress] | None = None
 
     @cached_property
     def client(self) -> Client:

@@ -112,12 +112,15 @@ def _loose(words: list[str], flags: Mapping[str, Field]) -> list[str]:
     return loose
 
 
+def names_for(verb: str, field: str, namespace: Mapping[str, Any], names: Callable[[str], Iterable[str]]) -> list[str]:
+    """Return the names that live now and fit a field of a verb."""
+    return [word for kind in NAMES_OF.get((verb, field), ()) for word in _live(kind, namespace, names)]
+
+
 def _values(
     spec: type[Verb], field: Field, fragment: str, namespace: Mapping[str, Any], names: Callable[[str], Iterable[str]]
 ) -> Found:
-    words = list(field.choices)
-    for kind in NAMES_OF.get((spec.verb, field.name), ()):
-        words += _live(kind, namespace, names)
+    words = [*field.choices, *names_for(spec.verb, field.name, namespace, names)]
     if (spec.verb, field.name) in FILES:
         words += _paths(fragment)
     return _fitting(words, fragment, is_all=bool(words))

@@ -40,10 +40,12 @@ class Progress(Protocol):
 
 def progress_of(asker: Asker, view: RunView) -> Progress:
     """Return what fits where the verb was typed."""
+    if asker.progress is not None:
+        return asker.progress(view)
     return _Card(view) if asker.is_kernel else _Lines(view)
 
 
-class _Followed:
+class Followed:
     """The run as it stands by the events heard so far."""
 
     def __init__(self, view: RunView) -> None:
@@ -75,7 +77,7 @@ class _Followed:
             self.has_news = False
 
 
-class _Card(_Followed):
+class _Card(Followed):
     """One display of the notebook, replaced in place."""
 
     def begin(self) -> None:
@@ -97,7 +99,7 @@ class _Card(_Followed):
         self.draw()
 
 
-class _Lines(_Followed):
+class _Lines(Followed):
     """Lines on standard error: the shell's standard output is the result's."""
 
     def begin(self) -> None:

@@ -15,9 +15,13 @@ ROWS_SHOWN = 40
 
 def publish_chart(figure: Any) -> None:
     """Send a plotly figure to the cell, with its static picture and its title as text."""
+    publish(chart_bundle(figure))
+
+
+def chart_bundle(figure: Any) -> dict[str, Any]:
+    """Return a plotly figure as a bundle of MIME types."""
     drawn = json.loads(figure.to_json())  # numpy arrays become plain lists
-    title = _title(drawn)
-    publish({PLOTLY: drawn, "text/html": static(drawn), "text/plain": f"[chart: {title}]"})
+    return {PLOTLY: drawn, "text/html": static(drawn), "text/plain": f"[chart: {_title(drawn)}]"}
 
 
 def _title(drawn: dict[str, Any]) -> str:
