@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from lepton_jupyter.backend.board_routes import BoardRoutes
 from lepton_jupyter.backend.service import Service
+from lepton_jupyter.backend.wire import answer, body_of, encode, tell_error
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.states import ENDED
 from lepton_jupyter.formats.events import EventReader
@@ -23,10 +24,6 @@ from lepton_jupyter.formats.views import DeployRequest
 
 FOLLOW_S = 0.05
 PING_S = 1.0
-STATUS = {"bad_input": 400, "not_found": 404, "unavailable": 503}  # else 409: it does not fit what is there
-
-_encode = msgspec.json.Encoder().encode
-T = TypeVar("T")
 
 
 class SubmitBody(msgspec.Struct):
@@ -58,24 +55,6 @@ class StopBody(msgspec.Struct):
     """``POST /v1/stop``."""
 
     what: str
-
-
-def answer(content: Any, status: int = 200) -> Response:
-    """Return a JSON answer."""
-    return Response(_encode(content), status, media_type="application/json")
-
-
-async def _body(request: Request, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(await request.body() or b"{}", type=kind)
-    except msgspec.DecodeError as error:
-        raise LeptonError(f"The backend does not understand the request: {error}.") from error
-
-
-async def tell_error(_: Request, error: Exception) -> Response:
-    """Return a `LeptonError` as it travels."""
-    assert isinstance(error, LeptonError)
-    return answer({"error": error.to_dict()}, STATUS.get(error.code, 409))
 
 
 class App:
@@ -122,7 +101,7 @@ class App:
 
     async def submit(self, request: Request) -> Response:
         """Take a run."""
-        body = await _body(request, SubmitBody)
+        body = await body_of(request, SubmitBody)
         return answer(await run_in_threadpool(self.service.runs.submit, body.run_id))
 
     async def runs(self, request: Request) -> Response:
@@ -138,7 +117,7 @@ class App:
 
     async def stop_run(self, request: Request) -> Response:
         """Ask a run to stop."""
-        body = await _body(request, StopRunBody)
+        body = await body_of(request, StopRunBody)
         return answer(await run_in_threadpool(self.service.stop_run, request.path_params["ref"], body.why))
 
     async def models(self, _: Request) -> Response:
@@ -151,12 +130,12 @@ class App:
 
     async def alias(self, request: Request) -> Response:
         """Move an alias."""
-        body = await _body(request, AliasBody)
+        body = await body_of(request, AliasBody)
         return answer(await run_in_threadpool(self.service.promote, body.ref, body.alias))
 
     async def deploy(self, request: Request) -> Response:
         """Serve a version."""
-        body = await _body(request, DeployRequest)
+        body = await body_of(request, DeployRequest)
         return answer(await run_in_threadpool(self.service.deploy, body))
 
     async def endpoints(self, _: Request) -> Response:
@@ -178,7 +157,7 @@ class App:
 
     async def delete(self, request: Request) -> Response:
         """Remove something."""
-        body = await _body(request, RefBody)
+        body = await body_of(request, RefBody)
         return answer({"deleted": await run_in_threadpool(self.service.delete, body.ref)})
 
     async def devices(self, _: Request) -> Response:
@@ -187,7 +166,7 @@ class App:
 
     async def stop(self, request: Request) -> Response:
         """End the backend and its keeper; runs and endpoints go on."""
-        body = await _body(request, StopBody)
+        body = await body_of(request, StopBody)
         if body.what != "backend":
             raise LeptonError(f"'{body.what}' cannot be stopped here. Known: backend.")
         self.is_stopping = True
@@ -215,11 +194,11 @@ class App:
                 events = await run_in_threadpool(self._new_events, run_id, after, reader)
                 for event in events:
                     after = event.get("seq", after)
-                    yield b"id: %d\ndata: %s\n\n" % (after, _encode(event))
+                    yield b"id: %d\ndata: %s\n\n" % (after, encode(event))
                     told_at = time.monotonic()
             if has_ended:
                 view = await run_in_threadpool(self.service.run, run_id)
-                yield b"event: end\nid: %d\ndata: %s\n\n" % (max(after, view.seq), _encode(view))
+                yield b"event: end\nid: %d\ndata: %s\n\n" % (max(after, view.seq), encode(view))
                 return
             if time.monotonic() - told_at > PING_S:
                 told_at = time.monotonic()

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Column,
     Engine,
     Float,
+    Index,
     Integer,
     MetaData,
     String,
@@ -135,7 +136,9 @@ firings = Table(
     Column("retry_at", Float),
     Column("n_missed", Integer, nullable=False, default=0),
     Column("why", Text, nullable=False, default=""),
+    Column("is_closed", Boolean, nullable=False, default=False),
     UniqueConstraint("schedule", "due_at", name="one_firing_a_due_time"),
+    Index("open_firings", "is_closed", "schedule"),
 )
 checks = Table(
     "checks",

@@ -167,7 +167,8 @@ def check_zone(name: str) -> str:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
         known = available_timezones()
-        near = did_you_mean(name, known) or did_you_mean(name, {zone.rpartition("/")[2]: zone for zone in known})
+        same_city = [zone for zone in sorted(known) if zone.lower().endswith(f"/{name.lower()}")]
+        near = did_you_mean(same_city[0] if same_city else name, known)
         raise LeptonError(
             f"No time zone '{name}'.{near}", "Zones are IANA names such as Europe/Berlin, America/New_York or UTC."
         ) from error

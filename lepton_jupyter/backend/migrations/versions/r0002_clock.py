@@ -35,7 +35,9 @@ def upgrade() -> None:
         sa.Column("retry_at", sa.Float),
         sa.Column("n_missed", sa.Integer, nullable=False),
         sa.Column("why", sa.Text, nullable=False),
+        sa.Column("is_closed", sa.Boolean, nullable=False),
         sa.UniqueConstraint("schedule", "due_at", name="one_firing_a_due_time"),
+        sa.Index("open_firings", "is_closed", "schedule"),
     )
     op.create_table(
         "checks",
