@@ -66,6 +66,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(runs.Runs, "tables:runs"),
     Command(deploy.Endpoints, "tables:endpoints"),
     Command(runs.Devices, "tables:devices"),
+    Command(runs.Panel, "panel:panel"),
     Command(runs.Doctor, "doctor:doctor"),
 )
 

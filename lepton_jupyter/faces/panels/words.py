@@ -1,0 +1,62 @@
+"""Which verbs a panel holds, by word. A verb is added to a panel by its name here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lepton_jupyter.core.errors import unknown
+from lepton_jupyter.faces.verbs import VERBS
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word of the life cycle.
+
+    Attributes
+    ----------
+    verbs : tuple of str
+        Those that have a form, in the order in which they are shown.
+    tables : tuple of str
+        Verbs whose tables lie below.
+    """
+
+    verbs: tuple[str, ...]
+    tables: tuple[str, ...]
+
+
+WORDS: Mapping[str, Word] = {
+    "data": Word(("data",), ("datasets",)),
+    "train": Word(("train",), ("runs",)),
+    "evaluate": Word(("evaluate",), ("models",)),
+    "deploy": Word(("deploy", "predict", "rollback"), ("endpoints",)),
+    "monitor": Word(("monitor", "schedule", "tick", "alerts"), ("schedules", "alerts")),
+    "maintain": Word(("promote", "retrain", "stop", "delete"), ("models", "schedules")),
+}
+WORDS = {
+    word: Word(tuple(v for v in held.verbs if v in VERBS), tuple(t for t in held.tables if t in VERBS))
+    for word, held in WORDS.items()
+}
+WORDS = {word: held for word, held in WORDS.items() if held.verbs}
+TABLES = tuple(t for t in ("runs", "models", "endpoints", "schedules") if t in VERBS)  # of a panel without a word
+
+
+def word_of(text: str) -> str:
+    """Return the word that is meant: the word itself, or the one that has a verb.
+
+    Raises
+    ------
+    LeptonError
+        If it is neither.
+
+    Examples
+    --------
+    >>> word_of("predict")
+    'deploy'
+    """
+    if text in WORDS:
+        return text
+    found = next((word for word, held in WORDS.items() if text in held.verbs), None)
+    if found is None:
+        raise unknown("panel", text, WORDS, "Type '%lepton panel' for all of them.")
+    return found
