@@ -43,6 +43,7 @@ class AliasBody(msgspec.Struct):
 
     ref: str
     alias: str
+    why: str = ""
 
 
 class RefBody(msgspec.Struct):
@@ -76,6 +77,7 @@ class App:
             ("POST", "/v1/runs/{ref:path}/stop", self.stop_run),
             ("GET", "/v1/runs/{ref:path}", self.run),
             ("GET", "/v1/models", self.models),
+            ("GET", "/v1/models/{name}/journal", self.journal),
             ("GET", "/v1/versions", self.version),
             ("POST", "/v1/versions/alias", self.alias),
             ("POST", "/v1/endpoints", self.deploy),
@@ -124,6 +126,10 @@ class App:
         """List versions."""
         return answer(await run_in_threadpool(self.service.store.versions))
 
+    async def journal(self, request: Request) -> Response:
+        """Tell what happened to a model."""
+        return answer(await run_in_threadpool(self.service.journal.of, request.path_params["name"]))
+
     async def version(self, request: Request) -> Response:
         """Show one version."""
         return answer(await run_in_threadpool(self.service.versions.resolve, request.query_params.get("ref", "")))
@@ -131,7 +137,7 @@ class App:
     async def alias(self, request: Request) -> Response:
         """Move an alias."""
         body = await body_of(request, AliasBody)
-        return answer(await run_in_threadpool(self.service.promote, body.ref, body.alias))
+        return answer(await run_in_threadpool(self.service.promote, body.ref, body.alias, body.why))
 
     async def deploy(self, request: Request) -> Response:
         """Serve a version."""

@@ -17,6 +17,7 @@ from lepton_jupyter.backend import heartbeat
 from lepton_jupyter.backend.deletion import Deletion
 from lepton_jupyter.backend.endpoints import Endpoints
 from lepton_jupyter.backend.follow import FollowedRun
+from lepton_jupyter.backend.journal import Journal
 from lepton_jupyter.backend.keeper import holder, spawn_keeper
 from lepton_jupyter.backend.queue import Slots
 from lepton_jupyter.backend.recorder import Recorder
@@ -47,6 +48,7 @@ class Service:
         self.store = Store(home)
         self.recorder = Recorder(home, self.store, Tracking(home))
         self.versions = Versions(home, self.store)
+        self.journal = Journal(home, self.store)
         self.endpoints = Endpoints(home, self.store)
         self.runs = Runs(home, self.store, on_end=self._on_end, slots=Slots(self.runtime))
         self._deletion = Deletion(home, self.store, self.runs, self.versions, self.endpoints)
@@ -160,7 +162,7 @@ class Service:
 
     # -- versions and endpoints
 
-    def promote(self, ref: str, alias: str) -> VersionView:
+    def promote(self, ref: str, alias: str, why: str = "") -> VersionView:
         """Move an alias; endpoints that follow it swap.
 
         Raises
@@ -176,7 +178,7 @@ class Service:
                 f"deployable ({version.why_not}).",
                 code="refused",
             )
-        promoted = self.versions.promote(ref, alias)
+        promoted = self.versions.promote(ref, alias, why=why)
         self.recorder.wake()
         self.endpoints.follow(promoted, alias)
         return promoted

@@ -61,10 +61,16 @@ class Versions:
         found = _evaluation(run.view, run.folder.result)
         verdict = str(found.get("verdict", ""))
         self.store.save_version(msgspec.structs.replace(version, verdict=verdict, evaluation=found))
+        if self._is_retrains(run):
+            return  # it promotes by itself, or asks
         if verdict and verdict != "FAIL" and (version.model, CHAMPION) not in self.store.aliases(version.model):
             self.store.move_alias(
                 version.model, CHAMPION, version.run_id, why="the first that was evaluated without FAIL"
             )
+
+    def _is_retrains(self, run: FollowedRun) -> bool:
+        parent = self.store.run(run.record.parent) if run.record.parent else None
+        return parent is not None and parent.kind == "retrain"
 
     # -- found
 

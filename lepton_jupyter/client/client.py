@@ -21,6 +21,7 @@ from lepton_jupyter.formats.views import (
     DeviceView,
     EndpointView,
     Health,
+    JournalEntry,
     RunView,
     VersionView,
 )
@@ -153,9 +154,14 @@ class Client:
         """Return a version: ``NAME``, ``NAME@3``, ``NAME@champion``, or the id of the run that made it."""
         return self._ask("GET", f"/v1/versions?{urlencode({'ref': ref})}", VersionView)
 
-    def promote(self, ref: str, alias: str) -> VersionView:
-        """Give a version an alias."""
-        return self._ask("POST", "/v1/versions/alias", VersionView, {"ref": ref, "alias": alias}, is_repeatable=True)
+    def promote(self, ref: str, alias: str, why: str = "") -> VersionView:
+        """Give a version an alias; the journal keeps why."""
+        body = {"ref": ref, "alias": alias, "why": why}
+        return self._ask("POST", "/v1/versions/alias", VersionView, body, is_repeatable=True)
+
+    def journal(self, model: str) -> list[JournalEntry]:
+        """Tell what happened to a model, oldest first."""
+        return self._ask("GET", f"/v1/models/{quote(model, safe='')}/journal", list[JournalEntry])
 
     # -- endpoints
 

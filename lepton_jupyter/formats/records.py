@@ -41,6 +41,8 @@ class DatasetRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
         sha256 over the flags that shape the version.
     source : str
         The path, glob or variable as typed; `source_kind` is ``file`` or ``variable``.
+    folder : str
+        The working folder in which a relative path was typed; empty where it is not known.
     split_how : str
         ``stratified``, ``random``, ``grouped``, ``time`` or ``none``.
     split_rows : dict
@@ -64,6 +66,7 @@ class DatasetRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     findings: tuple[Finding, ...] = ()
     n_new_rows: int = 0
     class_counts: dict[str, int] = field(default_factory=dict)
+    folder: str = ""
 
 
 class RunRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -107,6 +110,8 @@ class RunRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
         The schedule that fired; `due_at` when it was due, `attempt` how often it was tried before.
     timeout_s : float or None
         A run that takes longer is ended and has failed.
+    recipe : str or None
+        Of a training that repeats another one on newer data: the id of the run that was recorded first.
     """
 
     run_id: str
@@ -133,6 +138,7 @@ class RunRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     due_at: float | None = None
     attempt: int = 0
     timeout_s: float | None = None
+    recipe: str | None = None
 
 
 class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):

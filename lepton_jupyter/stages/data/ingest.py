@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -95,6 +96,7 @@ def add(home: Home, spec: Data, value: Any = None) -> tuple[DatasetRecord, bool]
             findings=found,
             n_new_rows=n_new,
             class_counts=draft.target.counts,
+            folder=str(Path.cwd()) if draft.source.kind == "file" else "",
         )
         return _write(store, record, draft, places), True
 

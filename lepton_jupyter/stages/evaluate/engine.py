@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -128,6 +129,7 @@ def _tell(session: Session, record: EvaluationRecord) -> None:
         dataset=record.dataset,
         n_rows=record.n_rows,
         remark=record.remark,
+        comparison=msgspec.to_builtins(record.comparison),
     )
     session.progress(N_STEPS, N_STEPS, "steps")
 
