@@ -40,7 +40,7 @@ class Controls:
         self.doings: list[Doing] = []
         self.tables: list[Tables] = []
         self._boxes = widgets.VBox()
-        self.widget = widgets.VBox([self._word(word) if word else self._all(), self._boxes])
+        self.widget = self._word(word, self._boxes) if word else widgets.VBox([self._all(), self._boxes])
 
     @property
     def _namespace(self) -> Mapping[str, Any]:
@@ -63,7 +63,7 @@ class Controls:
         tabs.observe(opened, names="selected_index")
         return tabs
 
-    def _word(self, word: str) -> Any:
+    def _word(self, word: str, *between: Any) -> Any:
         held = WORDS[word]
         for verb in held.verbs:
             self.forms[verb] = Form(find(verb).spec, self._go)
@@ -75,7 +75,7 @@ class Controls:
                 folded.set_title(at, verb)
             folded.selected_index = 0
             inner = [folded]
-        return widgets.VBox([*inner, self._tables(held.tables)])
+        return widgets.VBox([*inner, *between, self._tables(held.tables)])
 
     def _tables(self, verbs: tuple[str, ...]) -> Any:
         tables = Tables(verbs, lambda verb: look(Asker("magic", namespace=self._namespace), verb))
@@ -84,12 +84,12 @@ class Controls:
         return tables.widget
 
     def _go(self, spec: Verb, line: str) -> None:
-        doing = Doing(spec, line, self._namespace, self._ended)
+        doing = Doing(spec, line, self._namespace, self._look_again)
         self.doings.insert(0, doing)
         self._boxes.children = tuple(item.widget for item in self.doings[:KEPT])
         doing.start()
 
-    def _ended(self) -> None:
+    def _look_again(self) -> None:
         for tables in self.tables:
             tables.refresh()
         self._offer()

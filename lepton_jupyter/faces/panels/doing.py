@@ -48,18 +48,18 @@ class Doing:
         The line that does the same; it heads the box and goes into the run's record.
     namespace : Mapping
         The notebook's names.
-    done : callable
-        Called when it has ended, however it did.
+    changed : callable
+        Called when a run of it has begun, and when it has ended, however it did.
     """
 
-    def __init__(self, spec: Verb, line: str, namespace: Mapping[str, Any], done: Callable[[], None]) -> None:
+    def __init__(self, spec: Verb, line: str, namespace: Mapping[str, Any], changed: Callable[[], None]) -> None:
         self.spec = spec
         self.line = line
         self.result: Any = None
         self.error: BaseException | None = None
         self.run_id: str | None = None
         self._asker = PanelAsker(namespace, line, self)
-        self._done = done
+        self._changed = changed
         self._lines: list[str] = []
         self._title = widgets.HTML(f"<code>{html.escape(line)}</code> …")
         self._card = widgets.HTML()
@@ -79,6 +79,7 @@ class Doing:
     def followed(self, view: RunView) -> _Card:
         """Return what shows a run that the verb follows."""
         self.run_id = view.run_id
+        self._changed()
         return _Card(view, self)
 
     def add_line(self, text: str) -> None:
@@ -102,7 +103,7 @@ class Doing:
             self._fail(error, [traceback.format_exc()])
         finally:
             self.stop.disabled = True
-            self._done()
+            self._changed()
 
     def _show(self, result: Any) -> None:
         bundles = [_bundle(result)] if result is not None and not self._is_card(result) else []

@@ -82,7 +82,7 @@ class Form:
         try:
             self.read()
         except LeptonError as error:
-            return str(error)
+            return error.message
         return ""
 
     def offer(self, names: Names) -> None:
@@ -97,14 +97,14 @@ class Form:
             self.go.disabled = False
         except LeptonError as error:
             self._line.value = ""
-            self._message.value = f'<span style="opacity:.7">{html.escape(error)}</span>'
+            self._message.value = f'<span style="opacity:.7">{html.escape(error.message)}</span>'
             self.go.disabled = True
 
     def _pressed(self, _: Any) -> None:
         try:
             spec = self.read()
         except LeptonError as error:  # the browser was quicker than what it had been told
-            self._message.value = f'<span style="opacity:.7">{html.escape(error)}</span>'
+            self._message.value = f'<span style="opacity:.7">{html.escape(error.message)}</span>'
             return
         self._go(spec, line_of(spec))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import ipywidgets as widgets
 
@@ -28,11 +27,8 @@ class Tables:
         self.places = {verb: widgets.HTML() for verb in verbs}
         self.refresh_button = widgets.Button(description="Refresh", icon="refresh", tooltip="look again")
         self.refresh_button.on_click(lambda _: self.refresh())
-        self.widget = widgets.VBox([self.refresh_button, *self._headed()])
+        self.widget = widgets.VBox([self.refresh_button, *self.places.values()])
         self._lock = threading.Lock()
-
-    def _headed(self) -> list[Any]:
-        return [part for verb, place in self.places.items() for part in (widgets.HTML(f"<b>{verb}</b>"), place)]
 
     def refresh(self) -> None:
         """Look again, in a thread of its own."""
