@@ -6,7 +6,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_OTHERS = ("load", "save", "log")
+_OTHERS = ("load", "save", "log", "retraining")
 
 
 def load_ipython_extension(shell: Any) -> None:
@@ -21,6 +21,23 @@ def unload_ipython_extension(shell: Any) -> None:
     from lepton_jupyter.faces.magics import unload
 
     unload(shell)
+
+
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    """Say where JupyterLab finds our front end."""
+    return [{"src": "labextension", "dest": "lepton-jupyter"}]
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    """Say what a Jupyter server loads."""
+    return [{"module": "lepton_jupyter"}]
+
+
+def _load_jupyter_server_extension(server_app: Any) -> None:
+    """Add our routes: called by a Jupyter server as it starts."""
+    from lepton_jupyter.faces.server.extension import load
+
+    load(server_app)
 
 
 def __getattr__(name: str) -> Any:

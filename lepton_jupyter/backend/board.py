@@ -30,7 +30,7 @@ STORE_S = 1.0  # everything else is looked at once a second, and read only where
 FRESH_S = 10.0  # and read once in a while in any case: a notebook that changed on disk is in no database
 
 KINDS = {"run": "runs", "model": "models", "endpoint": "endpoints", "schedule": "schedules", "alert": "alerts"}
-_IDS = {"run": "run_id", "model": "run_id", "endpoint": "name", "schedule": "name", "alert": "id"}
+IDS = {"run": "run_id", "model": "run_id", "endpoint": "name", "schedule": "name", "alert": "id"}
 _WHOLE = ("board", "")
 
 Key = tuple[str, str]  # kind, id
@@ -192,7 +192,7 @@ class Board:
 
     def _refreshed(self) -> dict[Key, bytes]:
         """Read everything; return what to say about what is different."""
-        views = {(kind, str(getattr(view, _IDS[kind]))): view for kind, found in self._read().items() for view in found}
+        views = {(kind, str(getattr(view, IDS[kind]))): view for kind, found in self._read().items() for view in found}
         shown = {key: _encode(view) for key, view in views.items()}
         news = {
             key: b"event: %s\ndata: %s\n\n" % (key[0].encode(), encoded)
