@@ -14,14 +14,9 @@ from lepton_jupyter.core.states import ENDED
 from lepton_jupyter.formats.evaluation import Comparison
 from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import JournalEntry, RunView, VersionView
+from lepton_jupyter.stages.maintain.decide import SAID
 
 MAKERS = ("train", "cell", "save")
-SAID = {
-    "promote": "promoted",
-    "keep": "not promoted",
-    "ask": "waits for you",
-    "nothing new": "nothing new",
-}  # what a retrain decided, as the journal says it
 
 
 class Journal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -205,3 +205,26 @@ def log(values: Mapping[str, float] | None = None, /, *, step: int | None = None
     from lepton_jupyter.faces.flows.load import log as flow
 
     flow({**(values or {}), **metrics}, step=step)
+
+
+def retraining(model: str, *, require: Sequence[str] = (), approve: bool = False) -> Any:
+    """Begin a retrain in the run whose kernel this is: what the cells of its notebook call.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model, whose champion is trained again.
+    require : sequence of str
+        What the new version must meet; empty: what its champion had to.
+    approve : bool
+        Whether a person is asked before a better version is promoted.
+
+    Returns
+    -------
+    Retraining
+        With ``refresh()``, ``train()``, ``evaluate()`` and ``decide()``, in this order.
+    """
+    from lepton_jupyter.faces.flows.retraining import Retraining
+    from lepton_jupyter.runner.session import current
+
+    return Retraining(current(), model, require=require, approve=approve)

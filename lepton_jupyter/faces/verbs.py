@@ -53,6 +53,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(deploy.Predict, "predict:predict"),
     Command(deploy.Deploy, "deploy:deploy"),
     Command(runs.Run, "runs:run"),
+    Command(maintain.Retrain, "retrain:retrain"),
     Command(maintain.Promote, "maintain:promote"),
     Command(maintain.Rollback, "maintain:rollback"),
     Command(maintain.Delete, "maintain:delete"),

@@ -35,7 +35,7 @@ def deploy(asker: Asker, spec: Deploy, objects: Mapping[str, Any]) -> Endpoint:
         asker.warn(decision.warning)
     ref = parse(spec.model)
     model = f"{version.model}@{ref.alias}" if ref.alias else version.ref
-    request = DeployRequest(name=name, model=model, port=spec.port, force=spec.force, who=_who())
+    request = DeployRequest(name=name, model=model, port=spec.port, force=spec.force, who=who())
     return endpoint_of(asker, asker.client.deploy(request))
 
 
@@ -50,7 +50,8 @@ def _evaluate_first(asker: Asker, version: VersionView) -> None:
         asker.warn(f"It cannot be evaluated: {error.message}")
 
 
-def _who() -> str:
+def who() -> str:
+    """Return the name of whoever asks; empty for a user without one."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers

@@ -8,7 +8,7 @@ from typing import Any
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.names import parse
 from lepton_jupyter.faces.asker import Asker
-from lepton_jupyter.faces.flows.deploy import endpoint_of
+from lepton_jupyter.faces.flows.deploy import endpoint_of, who
 from lepton_jupyter.faces.objects.text import Text
 from lepton_jupyter.faces.objects.version import Endpoint, Version
 from lepton_jupyter.stages.maintain.spec import Delete, Promote, Rollback
@@ -25,7 +25,8 @@ def promote(asker: Asker, spec: Promote, objects: Mapping[str, Any]) -> Version:
             f"promote needs a version of '{ref.name}'. Known: {known}.",
             f"For instance: {asker.type_next(f'promote {versions[0].ref} {spec.alias}')}" if versions else "",
         )
-    asker.client.promote(_plain(spec.model), spec.alias)
+    by = f"promoted by {who()}" if who() else ""
+    asker.client.promote(_plain(spec.model), spec.alias, why=by)
     return Version(asker.client.version(_plain(spec.model)), asker)
 
 

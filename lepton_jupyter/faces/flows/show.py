@@ -16,6 +16,8 @@ from lepton_jupyter.faces.flows.deploy import endpoint_of
 from lepton_jupyter.faces.flows.evaluate import read_evaluation
 from lepton_jupyter.faces.flows.meaning import find_version, kinds_of, newest_run
 from lepton_jupyter.faces.flows.runs import find_run
+from lepton_jupyter.faces.objects.journal import Journal
+from lepton_jupyter.faces.objects.retraining import Retrained
 from lepton_jupyter.faces.objects.run import Run
 from lepton_jupyter.faces.objects.table import Table
 from lepton_jupyter.faces.objects.version import Version
@@ -39,11 +41,14 @@ def show(asker: Asker, spec: Show, objects: Mapping[str, Any]) -> Any:
     if kind == "endpoint":
         return endpoint_of(asker, asker.client.endpoint(ref.name))
     if kind == "model":
-        return Version(asker.client.version(spec.ref.removeprefix("model/")), asker)
+        version = asker.client.version(spec.ref.removeprefix("model/"))
+        return Version(version, asker, journal=Journal(version.model, asker.client.journal(version.model)))
     view = find_run(asker, spec.ref)
     if view.state not in ENDED:
         return run_to_its_end(asker, view)
     folder = RunFolder(asker.home.run(view.run_id).root)
+    if view.kind == "retrain" and view.result.get("decision"):
+        return Retrained(view, asker)
     return read_evaluation(folder) if view.kind == "evaluate" and folder.result.exists() else Run(view, asker)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lepton_jupyter.faces.objects import html
+from lepton_jupyter.faces.objects.journal import Journal
 from lepton_jupyter.faces.objects.shown import Shown
 from lepton_jupyter.faces.objects.when import clock
 from lepton_jupyter.formats.views import EndpointView, VersionView
@@ -21,9 +22,11 @@ HISTORY_SHOWN = 6
 class Version(Shown):
     """One version of a model: ``NAME@3``."""
 
-    def __init__(self, view: VersionView, asker: Asker) -> None:
+    def __init__(self, view: VersionView, asker: Asker, *, journal: Journal | None = None) -> None:
+        """Take the version; with the model's `journal` its card ends in what happened so far."""
         self.view = view
         self._asker = asker
+        self._journal = journal
 
     @property
     def ref(self) -> str:
@@ -80,6 +83,11 @@ class Version(Shown):
         """What should be known about it, such as 'stopped at epoch 12'."""
         return self.view.remark
 
+    @property
+    def journal(self) -> Journal:
+        """What happened to the model, newest first; looked up anew."""
+        return Journal(self.model, self._asker.client.journal(self.model))
+
     def load(self) -> Any:
         """Return it ready to predict, with ``.weights``."""
         from lepton_jupyter.faces.flows.load import open_version
@@ -107,7 +115,8 @@ class Version(Shown):
         for name, values in (("trained", self.metrics), ("evaluated", self.evaluation.get("metrics", {}))):
             if values:
                 lines.append(f"  {name}: " + "  ".join(f"{key} {html.number(v)}" for key, v in sorted(values.items())))
-        return "\n".join([*lines, *(f"  {text}" for text in self._remarks())])
+        lines += [f"  {text}" for text in self._remarks()]
+        return "\n".join([*lines, *([self._journal.text()] if self._journal else [])])
 
     def _html(self) -> str:
         evaluated = self.evaluation.get("metrics", {})
@@ -117,6 +126,7 @@ class Version(Shown):
             html.facts((f"trained {key}", html.number(value)) for key, value in sorted(self.metrics.items())),
             html.facts((key, html.number(value)) for key, value in sorted(evaluated.items())),
             html.lines(self._remarks(), colour=html.WARN),
+            self._journal.html() if self._journal else "",
             badge=self.verdict,
             subtitle=" ".join(self.aliases),
         )

@@ -33,13 +33,13 @@ def source_of(record: DatasetRecord, *, folder: Path) -> str:
         raise LeptonError(
             f"Dataset {record.name}@{record.version} was made from the variable '{record.source}': there is no file "
             "that could be read again.",
-            f"Write the rows to a file and make the dataset of it: %lepton data {record.name} {record.name}.csv{target}",
+            f"Write it to a file and make the dataset of that: %lepton data {record.name} {record.name}.csv{target}",
             code="refused",
         )
     path = Path(record.source).expanduser()
     found = str(path if path.is_absolute() else Path(record.folder or folder) / path)
     is_pattern = any(sign in found for sign in "*?[")
-    is_there = Path(found).exists() or (is_pattern and bool(glob.glob(found, recursive=True)))  # noqa: PTH207  absolute
+    is_there = Path(found).exists() or (is_pattern and bool(glob.glob(found, recursive=True)))  # noqa: PTH207
     if not is_there:
         raise LeptonError(
             f"The source of dataset {record.name}@{record.version} is gone: there is no '{found}'.",

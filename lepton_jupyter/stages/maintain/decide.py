@@ -9,6 +9,7 @@ from lepton_jupyter.formats.evaluation import Comparison, EvaluationRecord
 from lepton_jupyter.stages.evaluate.summary import describe_requirement
 
 What = Literal["promote", "keep", "ask"]
+SAID = {"promote": "promoted", "keep": "not promoted", "ask": "waits for you", "nothing new": "nothing new"}
 
 
 @dataclass(frozen=True)
