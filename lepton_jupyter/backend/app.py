@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from lepton_jupyter.backend.board_routes import BoardRoutes
+from lepton_jupyter.backend.clock_routes import ClockRoutes
 from lepton_jupyter.backend.service import Service
 from lepton_jupyter.backend.wire import answer, body_of, encode, tell_error
 from lepton_jupyter.core.errors import LeptonError
@@ -92,6 +93,7 @@ class App:
         return Starlette(
             routes=[
                 *self._board.routes(),
+                *ClockRoutes(self.service.schedules).routes(),
                 *(Route(path, handler, methods=[method]) for method, path, handler in routes),
             ],
             exception_handlers={LeptonError: tell_error},

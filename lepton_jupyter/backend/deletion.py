@@ -46,7 +46,7 @@ class Deletion:
         name = str(reference)
         raise LeptonError(
             f"'{text}' could be several things; what is deleted is said with its kind.",
-            f"Type one of: run/{name}, model/{name}, dataset/{name}, endpoint/{name}.",
+            f"Type one of: run/{name}, model/{name}, dataset/{name}, endpoint/{name}, schedule/{name}.",
         )
 
     def _run(self, prefix: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 import time
 
@@ -24,6 +25,7 @@ FIRST_PAUSE_S = 2.0
 LAST_PAUSE_S = 60.0
 LOADING_S = 30.0  # importing MLflow and making its file, once
 ANSWER_S = 5.0
+MAX_KEY_CHARS = 250
 
 
 class Recorder:
@@ -182,6 +184,10 @@ class Recorder:
             judged = self.store.version(view.model_version or "")
             if judged is not None and judged.number is not None and judged.verdict:
                 self.tracking.tag_version(judged.model, judged.number, judged.verdict)
+        if view.checks:
+            at = view.ended_at or view.created_at
+            points = [Point(metric_key(key), value, 0, at) for key, value in view.checks.items() if value is not None]
+            self.tracking.log_points(mlflow_id, points)
         self.tracking.finish_run(mlflow_id, view.state, ended_at=view.ended_at, notes=view.notes)
         self.store.save_recorded(run_id, is_recorded=True)
 
@@ -201,6 +207,19 @@ class Recorder:
             except LeptonError as error:
                 log.warning("alias %s of %s is not recorded: %s", move.alias, move.model, error)
             self.store.mark_move_recorded(move.id)
+
+
+def metric_key(check: str) -> str:
+    """Return the name of a check as MLflow takes it: ``missing(age)`` becomes ``missing/age``.
+
+    Examples
+    --------
+    >>> metric_key("psi(größe in %)")
+    'psi/größe in _'
+    """
+    name, _, column = check.removesuffix(")").partition("(")
+    parts = [re.sub(r"[^\w. -]", "_", part) for part in (name, column) if part]
+    return "/".join("_" + part if not part.strip(". ") else part for part in parts)[:MAX_KEY_CHARS]
 
 
 def _points(event: dict[str, object]) -> list[Point]:

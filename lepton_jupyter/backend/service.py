@@ -22,6 +22,7 @@ from lepton_jupyter.backend.keeper import holder, spawn_keeper
 from lepton_jupyter.backend.queue import Slots
 from lepton_jupyter.backend.recorder import Recorder
 from lepton_jupyter.backend.runs import Runs
+from lepton_jupyter.backend.schedules import Schedules
 from lepton_jupyter.backend.store import Store
 from lepton_jupyter.backend.tracking import Tracking
 from lepton_jupyter.backend.versions import Versions
@@ -37,6 +38,7 @@ log = logging.getLogger("lepton.backend")
 RUNS_TICK_S = 0.05
 ENDPOINTS_TICK_S = 0.2
 KEEPER_TICK_S = 1.0
+SCHEDULES_LOOK_S = 0.1  # costs nothing while nothing is due
 
 
 class Service:
@@ -52,6 +54,7 @@ class Service:
         self.endpoints = Endpoints(home, self.store)
         self.runs = Runs(home, self.store, on_end=self._on_end, slots=Slots(self.runtime))
         self._deletion = Deletion(home, self.store, self.runs, self.versions, self.endpoints)
+        self.schedules = Schedules(home, self.store.engine, self.runs)
         self._is_closed = threading.Event()
         self._clocks: list[threading.Thread] = []
 
@@ -59,10 +62,12 @@ class Service:
         """Adopt what an earlier backend left, and let the clocks run."""
         heartbeat.beat(self.home)
         self.runs.adopt()
+        self.schedules.sweep_folders()
         for name, tick, pause_s in (
             ("runs", self._tick_runs, 0.0),
             ("endpoints", self.endpoints.tick, ENDPOINTS_TICK_S),
             ("keeper", self._tick_keeper, KEEPER_TICK_S),
+            ("schedules", self._tick_schedules, SCHEDULES_LOOK_S),
         ):
             clock = threading.Thread(target=self._every, args=(tick, pause_s), name=name, daemon=True)
             clock.start()
@@ -96,6 +101,10 @@ class Service:
         self.runs.wake.clear()
         self.runs.tick()
 
+    def _tick_schedules(self) -> None:
+        if self.schedules.is_due():
+            self.schedules.tick()
+
     def _tick_keeper(self) -> None:
         """Say that this host has the home, and have the keeper back."""
         if time.time() - heartbeat.read_heartbeat(self.home).get("at", 0.0) > heartbeat.BEAT_S:
@@ -112,6 +121,7 @@ class Service:
         made = self.versions.register(run, state)
         if run.record.kind == "evaluate" and state == "completed":
             self.versions.judge(run)
+        self.schedules.on_run_end(run)
         self.recorder.wake()
         return self.recorder.wait_for_number(made.run_id) if made is not None else None
 
@@ -213,7 +223,13 @@ class Service:
 
     def delete(self, ref: str) -> str:
         """Remove what a reference means, and return what that was; what is in use is refused."""
+        reference = parse(ref)
+        if reference.kind == "schedule":
+            self.schedules.delete(reference.name)
+            return f"schedule '{reference.name}'"
         what = self._deletion.delete(ref)
+        if reference.kind == "endpoint":
+            self.schedules.delete_of_endpoint(reference.name)
         self.recorder.wake()
         return what
 

@@ -12,6 +12,7 @@ from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import Failure, RunView
 
 STATES = frozenset(get_args(RunState))
+OF_CELLS = ("notebook", "monitor", "retrain")  # kinds whose progress is that of their cells
 _OF_EVERY_EVENT = ("at", "kind", "seq", "source", "read")
 
 
@@ -29,6 +30,8 @@ def first_view(folder: RunFolder, record: RunRecord) -> RunView:
         parent=record.parent,
         command=record.command,
         folder=str(folder.root),
+        endpoint=record.endpoint,
+        schedule=record.schedule,
     )
 
 
@@ -46,13 +49,19 @@ def applied(view: RunView, event: dict[str, Any]) -> RunView:
         changes["notes"] = {**view.notes, str(event["key"]): event.get("value")}
     elif kind == "progress":
         changes["progress"] = {name: event.get(name) for name in ("done", "total", "unit")}
-    elif kind == "cell" and view.kind == "notebook":
+    elif kind == "check" and "name" in event:
+        changes["checks"] = {**view.checks, str(event["name"]): _number(event.get("value"))}
+    elif kind == "cell" and view.kind in OF_CELLS:
         is_done = event.get("status") in ("completed", "failed")
         done = int(event.get("index") or 0) + (1 if is_done else 0)
         changes["progress"] = {"done": done, "total": event.get("n"), "unit": "cells"}
     elif kind == "result":
         changes["result"] = {key: value for key, value in event.items() if key not in _OF_EVERY_EVENT}
     return msgspec.structs.replace(view, **changes)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _after_state(view: RunView, event: dict[str, Any]) -> dict[str, Any]:

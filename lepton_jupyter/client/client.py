@@ -15,6 +15,7 @@ from lepton_jupyter.client.start import ensure_backend
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.core.processes import is_held
+from lepton_jupyter.formats.schedule import ScheduleView, TickResult
 from lepton_jupyter.formats.views import (
     PROTOCOL,
     DeployRequest,
@@ -184,6 +185,39 @@ class Client:
     def rollback(self, name: str) -> EndpointView:
         """Put an endpoint back to its last version and hold it there."""
         return self._ask("POST", f"/v1/endpoints/{quote(name, safe='')}/rollback", EndpointView, {})
+
+    # -- schedules
+
+    def define_schedule(self, name: str, generation: str) -> ScheduleView:
+        """Hand over a schedule whose folder is written."""
+        body = {"name": name, "generation": generation}
+        return self._ask("POST", "/v1/schedules", ScheduleView, body, is_repeatable=True)
+
+    def schedules(self) -> list[ScheduleView]:
+        """List schedules, newest first."""
+        return self._ask("GET", "/v1/schedules", list[ScheduleView])
+
+    def schedule(self, name: str) -> ScheduleView:
+        """Return one schedule."""
+        return self._ask("GET", f"/v1/schedules/{quote(name, safe='')}", ScheduleView)
+
+    def pause_schedule(self, name: str) -> ScheduleView:
+        """Let a schedule be due no more, until it is defined again."""
+        return self._ask("POST", f"/v1/schedules/{quote(name, safe='')}/pause", ScheduleView, {}, is_repeatable=True)
+
+    def fire_schedule(self, name: str, why: str = "") -> str:
+        """Fire a schedule now, due or not; return the run's id."""
+        return self._ask("POST", f"/v1/schedules/{quote(name, safe='')}/fire", dict[str, str], {"why": why})["run_id"]
+
+    def tick(self) -> TickResult:
+        """Fire what is due; return the runs of schedules that have not ended."""
+        return self._ask("POST", "/v1/tick", TickResult, {}, is_repeatable=True)
+
+    def window_start(self, endpoint: str, schedule: str | None = None) -> float:
+        """Return where the next report on an endpoint begins; without a schedule: one for which a person asks."""
+        query = f"?{urlencode({'schedule': schedule})}" if schedule else ""
+        path = f"/v1/endpoints/{quote(endpoint, safe='')}/window{query}"
+        return self._ask("GET", path, dict[str, float])["window_start"]
 
     # -- the rest
 

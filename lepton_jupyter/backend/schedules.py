@@ -1,0 +1,443 @@
+"""Schedules: defined, fired when they are due, gone on with after whatever ended the driver before.
+
+A tick does only what the tables say is still to be done, so that it may end anywhere: due times are claimed with the
+id of the run that will be made, the run's folder is written under that id, the run is submitted (twice is once), and
+what follows its end is done before the firing is closed.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import Engine
+
+from lepton_jupyter.backend.firing import LAST_RETRY_S, passed, read_schedule, retry_pause_s, write_run
+from lepton_jupyter.backend.follow import FollowedRun
+from lepton_jupyter.backend.schedule_store import FiringRow, ScheduleRow, ScheduleStore
+from lepton_jupyter.core.errors import LeptonError, unknown
+from lepton_jupyter.core.names import check_name
+from lepton_jupyter.core.paths import Home
+from lepton_jupyter.core.states import ENDED
+from lepton_jupyter.formats.schedule import FiringView, ScheduleView, TickResult
+from lepton_jupyter.formats.views import RunView
+from lepton_jupyter.runner.request import read_record
+from lepton_jupyter.runner.scheduled import source_hash
+from lepton_jupyter.runner.timing import Timing, parse_every
+
+log = logging.getLogger("lepton.backend")
+
+N_SHOWN = 20
+N_REPORTS = 20  # how many firings of a schedule keep their HTML
+OPEN_LOOK_S = 0.5  # how often the end of a run is looked for
+SET_BACK_S = 3600.0  # a clock that was set back by more makes schedules due again by the new time
+ABANDONED_S = 3600.0  # a definition's folder that nobody has handed over by then is removed
+PASSING = "unavailable"  # the code of an error that says: later
+
+
+class Listener(Protocol):
+    """Who hears what became of firings. After a crash the same may be told once more."""
+
+    def run_ended(self, schedule: ScheduleRow, run: RunView) -> None:
+        """Hear that a firing's run has ended and will not be tried again."""
+
+    def could_not_fire(self, schedule: ScheduleRow, why: str) -> None:
+        """Hear that no run could be made."""
+
+    def came_too_late(self, schedule: ScheduleRow, n_missed: int, due_at: float) -> None:
+        """Hear that due times, the newest of them `due_at` or just before it, were passed over."""
+
+    def schedule_removed(self, name: str) -> None:
+        """Hear that a schedule is gone."""
+
+
+class Submits(Protocol):
+    """Takes a run whose folder is written; once more is no harm."""
+
+    def submit(self, run_id: str) -> RunView:
+        """Take it."""
+
+
+class Schedules:
+    """Every schedule of the home. Its methods may be called from any thread.
+
+    Parameters
+    ----------
+    home : Home
+    engine : Engine
+        Of ``state.db``.
+    runs : Submits
+    now : callable
+        Seconds since 1970, UTC.
+
+    Attributes
+    ----------
+    listeners : list of Listener
+    """
+
+    def __init__(self, home: Home, engine: Engine, runs: Submits, now: Callable[[], float] = time.time) -> None:
+        self.home = home
+        self.store = ScheduleStore(engine)
+        self.runs = runs
+        self.now = now
+        self.listeners: list[Listener] = []
+        self._lock = threading.RLock()
+        self._look_at = 0.0
+        self._seen_at = float("inf")
+        self._sources: dict[Path, tuple[tuple[float, int], str]] = {}
+
+    # -- what is defined
+
+    def define(self, name: str, generation: str) -> ScheduleView:
+        """Take a schedule whose folder the client has written; defined as it is already, it goes on as it was.
+
+        Raises
+        ------
+        LeptonError
+            If there is no such folder, it says nothing sensible, or the name belongs to a schedule of another kind.
+        """
+        check_name(name, "schedule")
+        if not generation.isalnum():
+            raise LeptonError(f"'{generation}' is no generation of a schedule.")
+        folder = self.home.schedule(name, generation)
+        record = read_schedule(folder)
+        with self._lock:
+            now, old = self.now(), self.store.row(name)
+            if old is not None and old.record.kind != record.kind:
+                raise LeptonError(
+                    f"'{name}' is a {old.record.kind} schedule already, of {old.record.subject}.",
+                    f"Take another name (--name), or remove it: %lepton delete schedule/{name}",
+                    code="conflict",
+                )
+            timing = parse_every(record.every, record.tz, now) if record.every else None
+            has_same_clock = old is not None and (old.record.every, old.record.tz) == (record.every, record.tz)
+            anchor_at = old.anchor_at if old is not None and has_same_clock else now
+            next_due_at = timing.next_after(now, anchor_at) if timing is not None else None
+            if old is not None and has_same_clock and old.state == "active":
+                next_due_at = old.next_due_at
+            self.store.save(
+                ScheduleRow(
+                    name=name,
+                    generation=generation,
+                    record=record,
+                    state="active",
+                    created_at=now,
+                    anchor_at=anchor_at,
+                    next_due_at=next_due_at,
+                )
+            )
+            self._look_at = 0.0
+        self._remove_folders(name, keep=generation)
+        return self.view(name)
+
+    def pause(self, name: str) -> ScheduleView:
+        """Let a schedule be due no more until it is defined again; a run that is going goes on."""
+        with self._lock:
+            self._row(name)
+            self.store.pause(name)
+        return self.view(name)
+
+    def delete(self, name: str) -> None:
+        """Forget a schedule; its runs stay."""
+        with self._lock:
+            self._row(name)
+            self.store.drop(name)
+            self._tell(lambda listener: listener.schedule_removed(name))
+            shutil.rmtree(self.home.schedules / name, ignore_errors=True)
+
+    def delete_of_endpoint(self, endpoint: str) -> list[str]:
+        """Forget the schedules that watch an endpoint, and return their names."""
+        names = [
+            row.name for row in self.store.rows() if (row.record.kind, row.record.subject) == ("monitor", endpoint)
+        ]
+        for name in names:
+            self.delete(name)
+        return names
+
+    def names(self) -> list[str]:
+        """Return the names of every schedule, newest first."""
+        return [row.name for row in self.store.rows()]
+
+    def _row(self, name: str) -> ScheduleRow:
+        row = self.store.row(name)
+        if row is None:
+            raise unknown("schedule", name, self.names(), "List them with `%lepton schedules`.")
+        return row
+
+    def _remove_folders(self, name: str, keep: str) -> None:
+        """Remove what earlier definitions left, and what one left that never arrived."""
+        try:
+            newest = (self.home.schedules / name / keep).stat().st_mtime
+            for folder in (self.home.schedules / name).iterdir():
+                if folder.name != keep and folder.stat().st_mtime <= newest:
+                    shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            log.warning("old definitions of schedule %s could not be removed", name)
+
+    def sweep_folders(self) -> None:
+        """Remove the folders of definitions that no schedule has: what a crash in the middle of a change left."""
+        kept = {(row.name, row.generation) for row in self.store.rows()}
+        for folder in self.home.schedules.glob("*/*"):
+            try:
+                is_old = time.time() - folder.stat().st_mtime > ABANDONED_S
+            except OSError:
+                continue
+            if is_old and (folder.parent.name, folder.name) not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    # -- how they stand
+
+    def view(self, name: str) -> ScheduleView:
+        """Return one schedule as it stands.
+
+        Raises
+        ------
+        LeptonError
+            If there is none; the message lists the known ones.
+        """
+        return self._view(self._row(name), self.store.n_alerts())
+
+    def views(self) -> list[ScheduleView]:
+        """Return every schedule as it stands, newest first."""
+        n_alerts = self.store.n_alerts()
+        return [self._view(row, n_alerts) for row in self.store.rows()]
+
+    def _view(self, row: ScheduleRow, n_alerts: dict[str, int]) -> ScheduleView:
+        record = row.record
+        firings = tuple(map(_firing_view, self.store.firings(row.name, N_SHOWN)))
+        hashed = self._source_hash(Path(record.notebook)) if record.notebook else record.source_hash
+        return ScheduleView(
+            name=row.name, kind=record.kind, subject=record.subject, every=record.every, tz=record.tz,
+            state="active" if row.state == "active" else "paused", created_at=row.created_at,
+            next_due_at=row.next_due_at, last=firings[0] if firings else None, firings=firings, n_fired=row.n_fired,
+            n_missed=row.n_missed, alerts=record.alerts, n_alerts=n_alerts.get(row.name, 0), notify=record.notify,
+            on_alert=record.on_alert, catch_up=record.catch_up, overlap=record.overlap, notebook=record.notebook,
+            command=record.command, is_source_changed=bool(hashed and record.source_hash != hashed),
+            error="" if hashed or not record.notebook else f"Its notebook '{record.notebook}' is gone.",
+        )  # fmt: skip
+
+    def _source_hash(self, path: Path) -> str:
+        """Return the hash of a notebook as it is now, read again only where it changed."""
+        try:
+            found = path.stat()
+        except OSError:
+            return ""
+        stamp = (found.st_mtime, found.st_size)
+        known = self._sources.get(path)
+        if known is None or known[0] != stamp:
+            known = self._sources[path] = (stamp, source_hash(path))
+        return known[1]
+
+    def window_start(self, endpoint: str, schedule: str | None = None) -> float:
+        """Return where the next report on an endpoint begins: at the end of the last one that the schedule made.
+
+        Parameters
+        ----------
+        endpoint : str
+        schedule : str or None
+            None: the reports for which a person asked.
+
+        Raises
+        ------
+        LeptonError
+            If there is no such endpoint.
+        """
+        created_at = self.store.endpoint_created_at(endpoint)
+        if created_at is None:
+            raise unknown("endpoint", endpoint, self.store.endpoint_names())
+        report = self.store.newest_report(endpoint, schedule)
+        if report is None:
+            return created_at
+        try:
+            said = read_record(self.home.run(report.run_id)).parameters.get("window_end")
+        except LeptonError:  # its folder was removed
+            said = None
+        end = said if said is not None else report.result.get("window_end", report.created_at)
+        return max(float(end), created_at) if isinstance(end, int | float) else created_at
+
+    # -- the clock
+
+    def is_due(self) -> bool:
+        """Whether a tick would find something to do; costs nothing."""
+        return self._look_at <= self.now() or self.now() < self._seen_at - OPEN_LOOK_S
+
+    def tick(self) -> TickResult:
+        """Do what is due, and go on with what is open.
+
+        Returns
+        -------
+        TickResult
+            With the runs of schedules that have not ended, whoever fired them: who wants to see everything through
+            waits for them, and ticks again until there are none.
+        """
+        with self._lock:
+            now = self.now()
+            self._heed_clock(now)
+            for row in self.store.due(now):
+                self._claim(row, now)
+            for firing in self.store.open_firings():
+                self._go_on(firing, now)
+            return self._look_again(now)
+
+    def _heed_clock(self, now: float) -> None:
+        """Where the clock was set back, let schedules be due by the new time; what has fired does not fire again."""
+        if now < self._seen_at - OPEN_LOOK_S:
+            for row in self.store.rows():
+                timing = _timing(row, now)
+                if row.next_due_at is None or timing is None:
+                    continue
+                next_due_at = timing.next_after(now, row.anchor_at)
+                if row.next_due_at > next_due_at + SET_BACK_S:
+                    self.store.put_back(row, next_due_at)
+        self._seen_at = now
+
+    def _claim(self, row: ScheduleRow, now: float) -> None:
+        timing = _timing(row, now)
+        if timing is None or row.next_due_at is None:
+            return
+        found = passed(timing, row.next_due_at, now=now, anchor_at=row.anchor_at, catch_up=row.record.catch_up)
+        self.store.claim(row, found.dues, next_due_at=found.next_due_at, now=now)
+
+    def _go_on(self, firing: FiringRow, now: float) -> None:
+        """Do the next thing about an open firing, and whatever that makes possible."""
+        row = self.store.row(firing.schedule)
+        if row is None:
+            self.store.close(firing)
+        elif firing.state == "waiting":
+            is_time = firing.retry_at is None or not now < firing.retry_at <= now + LAST_RETRY_S
+            if is_time and self.store.release(firing, now=now):
+                self._launch(row, self.store.firing(firing.id), now)
+        elif firing.state == "claimed":
+            self._launch(row, firing, now)
+        elif firing.state == "fired":
+            if firing.run is None or firing.run.state in ENDED:
+                self._close(row, firing, now)
+        else:
+            self._tell_failure(row, firing)
+
+    def _launch(self, row: ScheduleRow, firing: FiringRow, now: float) -> str:
+        """Make and submit the run of a claimed firing; return why that failed, or nothing."""
+        assert firing.run_id is not None
+        if firing.n_missed and not firing.attempt:
+            self._tell(lambda listener: listener.came_too_late(row, firing.n_missed, firing.due_at))
+        try:
+            is_report = row.record.kind == "monitor"
+            write_run(
+                self.home,
+                self.home.schedule(row.name, row.generation),
+                row.record,
+                run_id=firing.run_id,
+                now=now,
+                due_at=None if firing.why else firing.due_at,
+                attempt=firing.attempt,
+                window_start=self.window_start(row.record.subject, row.name) if is_report else None,
+                why=firing.why,
+            )
+            self.runs.submit(firing.run_id)
+        except LeptonError as error:
+            if error.code == PASSING:
+                return ""  # it stays claimed
+            why = f"{error.message} {error.hint}".rstrip()
+        except Exception as error:
+            log.exception("schedule %s could not fire", row.name)
+            why = f"{type(error).__name__}: {error}"
+        else:
+            self.store.mark_fired(firing)
+            return ""
+        self.store.mark_failed(firing, why)
+        self._tell_failure(row, self.store.firing(firing.id))
+        return why
+
+    def _close(self, row: ScheduleRow, firing: FiringRow, now: float) -> None:
+        """Try a run that failed again, or do what follows its end."""
+        run, attempt = firing.run, firing.attempt
+        has_failed = run is not None and run.state in ("failed", "lost")
+        may_retry = attempt < row.record.retries and row.state == "active"
+        if has_failed and may_retry and not self.store.has_newer(firing):
+            self.store.wait_for_retry(firing, retry_at=now + retry_pause_s(attempt))
+            return
+        if run is not None:
+            ended = run
+            self._tell(lambda listener: listener.run_ended(row, ended))
+        for old in self.store.firings(row.name, 5, offset=N_REPORTS):
+            if old.run_id is not None:
+                self.home.run(old.run_id).report.unlink(missing_ok=True)
+        self.store.close(firing)
+
+    def _tell_failure(self, row: ScheduleRow, firing: FiringRow) -> None:
+        if firing.state == "failed":
+            self._tell(lambda listener: listener.could_not_fire(row, firing.why))
+        else:
+            self._tell(lambda listener: listener.came_too_late(row, firing.n_missed + 1, firing.due_at))
+        self.store.close(firing)
+
+    def _tell(self, say: Callable[[Listener], None]) -> None:
+        for listener in self.listeners:
+            try:
+                say(listener)
+            except Exception:
+                log.exception("a listener of the schedules stumbled")
+
+    def _look_again(self, now: float) -> TickResult:
+        """Decide when to look again, and return what is going."""
+        still_open = self.store.open_firings()
+        next_due_at = self.store.next_due_at()
+        times = [next_due_at] if next_due_at is not None else []
+        times += [now + OPEN_LOOK_S if each.retry_at is None else each.retry_at for each in still_open]
+        self._look_at = min(times, default=float("inf"))
+        run_ids = tuple(each.run_id for each in still_open if each.run_id and each.state in ("claimed", "fired"))
+        return TickResult(run_ids=run_ids, next_due_at=next_due_at)
+
+    # -- asked for
+
+    def fire_now(self, name: str, why: str) -> str:
+        """Fire a schedule, due or not, and return the run's id.
+
+        Parameters
+        ----------
+        name : str
+        why : str
+            One sentence; one that begins with ``alert`` means that an alert asks, any other one that a person does.
+
+        Raises
+        ------
+        LeptonError
+            If there is none, its run is going, an alert asks and it is paused, or no run can be made.
+        """
+        with self._lock:
+            row, now, why = self._row(name), self.now(), why or "asked for"
+            if row.state != "active" and why.startswith("alert"):
+                raise LeptonError(f"Schedule '{name}' is paused.", f"Fire it: %lepton tick {name}", code="conflict")
+            firing = self.store.claim_now(name, now=now, why=why)
+            self._look_at = 0.0
+            failed = self._launch(row, firing, now)
+            if failed:
+                raise LeptonError(f"Schedule '{name}' could not fire: {failed}", code="failed")
+            return str(firing.run_id)
+
+    def on_run_end(self, run: FollowedRun, ended_at: float | None = None) -> None:
+        """Keep what a run found, before anybody sees that it has ended; what follows is done by the next tick."""
+        if run.view.checks:
+            self.store.save_checks(run.view, ended_at or self.now())
+        if run.record.schedule is not None:
+            self._look_at = 0.0
+
+
+def _timing(row: ScheduleRow, now: float) -> Timing | None:
+    return parse_every(row.record.every, row.record.tz, now) if row.record.every else None
+
+
+def _firing_view(row: FiringRow) -> FiringView:
+    run, why = row.run, row.why
+    if row.state == "waiting" and run is not None:
+        why = f"try {row.attempt + 1} failed; the next one waits"
+    return FiringView(
+        due_at=row.due_at, at=row.at, state=row.state, run_id=row.run_id, run_state=run.state if run else "",
+        verdict=str(run.result.get("verdict", "")) if run else "", attempt=row.attempt, n_missed=row.n_missed,
+        why=why,
+    )  # fmt: skip
