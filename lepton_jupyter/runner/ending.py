@@ -13,6 +13,7 @@ from lepton_jupyter.core.files import tail
 from lepton_jupyter.core.paths import RunFolder
 from lepton_jupyter.core.states import RunState
 from lepton_jupyter.formats.events import EventReader, EventWriter
+from lepton_jupyter.runner.outputs import FIRST_MAX
 
 LOG_LINES = 20
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -92,7 +93,7 @@ def of_output(notebook: Any, folder: RunFolder) -> dict[str, str]:
                     "code": "failed",
                     "detail": "\n".join(lines[2:]),
                 }
-            first = (output.get("evalue", "").splitlines() or [""])[0]
+            first = (output.get("evalue", "").splitlines() or [""])[0][:FIRST_MAX]
             return {
                 "message": f"{output.get('ename')}: {first}".rstrip(": "),
                 "hint": f"It was raised in cell {index + 1} of {folder.notebook}",

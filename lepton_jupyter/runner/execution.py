@@ -15,9 +15,10 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NotebookExecutionManager
 
 from lepton_jupyter.runner import truth
+from lepton_jupyter.runner.outputs import KeptOutput
 
 AUTOSAVE_S = 2  # papermill backs off by itself where saving is slow
-IOPUB_TIMEOUT_S = 60
+IOPUB_TIMEOUT_S = 20  # for what a cell has printed, once it is over
 
 
 class StoppedError(Exception):
@@ -89,11 +90,15 @@ class Manager(NotebookExecutionManager):
 
 
 class Client(PapermillNotebookClient):
-    """papermill's client with a watcher beside each cell."""
+    """papermill's client with a watcher beside each cell, and a limit to what a cell may print."""
+
+    clear_before_next_output: bool
 
     def __init__(self, manager: Manager, control: Control, **kwargs: Any) -> None:
-        super().__init__(manager, **kwargs)
+        # A cell that prints faster than anybody can read loses messages, perhaps its last: that ends no run.
+        super().__init__(manager, raise_on_iopub_timeout=False, **kwargs)
         self.control = control
+        self.kept: KeptOutput | None = None
 
     async def async_execute_cell(self, cell: Any, cell_index: int, **kwargs: Any) -> Any:
         """Execute a cell; the watcher may interrupt it."""
@@ -104,8 +109,26 @@ class Client(PapermillNotebookClient):
             return await super().async_execute_cell(cell, cell_index, **kwargs)
         finally:
             watcher.cancel()
+            if self.kept is not None:
+                self.kept.close()
+                self.kept = None
 
     execute_cell = run_sync(async_execute_cell)
+
+    def output(self, outs: list[Any], msg: dict[str, Any], display_id: str | None, cell_index: int) -> Any:
+        """Keep an output, or what there is room for."""
+        super_output = super().output
+        if self.output_hook_stack[msg["parent_header"].get("msg_id")]:  # an output widget takes it
+            return super_output(outs, msg, display_id, cell_index)
+        if self.clear_before_next_output:
+            outs[:] = []
+            self.clear_display_id_mapping(cell_index)
+            self.clear_before_next_output = False
+        if self.kept is None or self.kept.outputs is not outs:
+            self.kept = KeptOutput(outs)
+        elif not outs:
+            self.kept.reset()
+        return self.kept.take(msg, lambda kept: super_output(outs, kept, display_id, cell_index))
 
     def papermill_execute_cells(self) -> None:
         """Execute the cells in order, up to the first that fails."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.runner import payload, sources
+from lepton_jupyter.runner.outputs import FIRST_MAX, shortened
 
 if TYPE_CHECKING:
     from lepton_jupyter.runner.session import RunSession
@@ -82,9 +83,9 @@ def _failure(error: BaseException, run: RunSession, shell: Any) -> dict[str, str
         return {**error.to_dict(), "code": "failed" if error.code == "bad_input" else error.code}
     frames = [frame for frame, _ in _frames(error) if not _is_stage(frame, run)]
     where = _place(frames, shell)
-    first = (str(error).splitlines() or [""])[0]
+    first = (str(error).splitlines() or [""])[0][:FIRST_MAX]
     message = f"{type(error).__name__}: {first}".rstrip(": ") + (f" ({where})" if where else "")
-    return {"message": message, "hint": "", "code": "failed", "detail": _traceback(error, run, shell)}
+    return {"message": message, "hint": "", "code": "failed", "detail": shortened(_traceback(error, run, shell))}
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -11,8 +11,9 @@ from typing import Any
 from lepton_jupyter.core.paths import RunFolder
 from lepton_jupyter.formats.events import EventReader, EventWriter
 from lepton_jupyter.runner.kernel import RunKernel, why_ended
+from lepton_jupyter.runner.outputs import trim_log
 
-GRACE_S = 10
+GRACE_S = 10  # for a kernel that was interrupted
 BUNDLING_S = 120
 LOOK_S = 0.05
 
@@ -22,15 +23,20 @@ class StopControl:
 
     The kernel answers with an event ``state: stopping`` when its training loop has seen the signal; it may then take
     `BUNDLING_S` to keep its best. A kernel that says nothing is killed after `GRACE_S`. A second SIGTERM kills at once.
+
+    A run that takes longer than `timeout_s` is ended in the same way, and has failed.
     """
 
-    def __init__(self, folder: RunFolder, events: EventWriter) -> None:
+    def __init__(self, folder: RunFolder, events: EventWriter, timeout_s: float | None = None) -> None:
         self.folder = folder
         self.events = events
+        self.timeout_s = timeout_s
+        self.is_late = False
         self.kernel: RunKernel | None = None
         self.n_signals = 0
         self.is_acknowledged = False
         self.was_killed_by_us = False
+        self._began_at = monotonic()
         self._asked_at: float | None = None
         self._is_interrupted = False
         self._reader: EventReader | None = None
@@ -50,18 +56,27 @@ class StopControl:
 
     @property
     def is_asked(self) -> bool:
-        """Whether the run shall stop."""
-        return self.n_signals > 0
+        """Whether somebody asked the run to stop, before its time was over."""
+        return self.n_signals > 0 and not self.is_late
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the run shall end: it was asked to, or its time is over."""
+        if self._asked_at is None and self.timeout_s is not None and monotonic() - self._began_at > self.timeout_s:
+            self.is_late = True
+            self._asked_at = monotonic()
+        return self._asked_at is not None
 
     def must_end(self) -> bool:
         """Whether the next cell must not begin: a kernel that is at its bundle goes on to show what it has."""
         self._look_for_answer()
-        return self.is_asked and not self.is_acknowledged
+        return self.is_ending and (self.is_late or not self.is_acknowledged)
 
     async def watch(self) -> None:
         """Run beside a cell until it ends; see the class."""
-        while not self.is_asked:
+        while not self.is_ending:
             await asyncio.sleep(LOOK_S)
+            trim_log(self.folder.log)
         if not self._is_interrupted and self.kernel is not None:
             self._is_interrupted = True
             self._reader = EventReader(self.folder.kernel_events)
@@ -74,9 +89,9 @@ class StopControl:
             self.kernel.kill()
 
     async def guard(self, waiting: Any, *, is_over: Callable[[], bool] | None = None) -> Any:
-        """Await something, but not once the run shall stop (or `is_over`); raises `asyncio.CancelledError` then."""
+        """Await something, but not once the run shall end (or `is_over`); raises `asyncio.CancelledError` then."""
         task = asyncio.ensure_future(waiting)
-        over = is_over or (lambda: self.is_asked)
+        over = is_over or (lambda: self.is_ending)
         while not task.done():
             await asyncio.wait({task}, timeout=LOOK_S)
             if over() and not task.done():
@@ -89,16 +104,23 @@ class StopControl:
 
     def why_dead(self) -> tuple[str, str]:
         """Return state and message for a kernel that is gone."""
+        if self.is_late:
+            how = " Its cell did not answer the interrupt, and its kernel was killed." if self.was_killed_by_us else ""
+            return "failed", self.why_late() + how
         if self.was_killed_by_us:
             return "stopped", f"Stopped: the cell did not end within {GRACE_S} s and its kernel was killed."
         code = self.kernel.exit_code() if self.kernel is not None else None
         reason = why_ended(code)
         return "failed", reason[0].upper() + reason[1:] + "."
 
+    def why_late(self) -> str:
+        """Return the sentence of a run whose time is over."""
+        return f"It ran past its time-out of {_span(self.timeout_s or 0)}."
+
     def _is_over(self) -> bool:
         assert self._asked_at is not None
         limit_s = BUNDLING_S if self.is_acknowledged else GRACE_S
-        return self.n_signals > 1 or monotonic() - self._asked_at > limit_s
+        return self.n_signals > (0 if self.is_late else 1) or monotonic() - self._asked_at > limit_s
 
     def _look_for_answer(self) -> None:
         if self._reader is None or self.is_acknowledged:
@@ -106,3 +128,11 @@ class StopControl:
         self.is_acknowledged = any(
             event.get("kind") == "state" and event.get("state") == "stopping" for _, event in self._reader.read()
         )
+
+
+def _span(seconds: float) -> str:
+    """Return a length of time as it is typed: ``10m``, ``90s``."""
+    for unit, length in (("h", 3600), ("m", 60)):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:g}{unit}"
+    return f"{seconds:g}s"

@@ -35,7 +35,7 @@ class Supervised:
         self.events = events
         self.lease_fds = lease_fds
         self.record = read_record(folder)
-        self.control = StopControl(folder, events)
+        self.control = StopControl(folder, events, self.record.timeout_s)
 
     def run(self, early_signals: Sequence[int] = ()) -> Ending:
         """Execute the run's notebook to its end, whatever that is.
@@ -76,7 +76,7 @@ class Supervised:
         try:
             problem = run_sync(self._connect)(kernel)
         except asyncio.CancelledError:
-            return Ending("stopped", _stopped("before its first cell"))
+            return self._ended_early("before its first cell")
         except RuntimeError as error:
             reason = why_ended(kernel.exit_code()) if kernel.exit_code() is not None else str(error)
             return Ending("failed", ending.dead(f"The kernel did not start: {reason}.", self.folder))
@@ -117,7 +117,7 @@ class Supervised:
                 keep=executed,
             )
         except StoppedError:
-            return Ending("stopped", _stopped("between two cells"))
+            return self._ended_early("between two cells")
         except DeadKernelError:
             state, message = self.control.why_dead()
             if state == "stopped":
@@ -125,17 +125,27 @@ class Supervised:
             return Ending("failed", ending.dead(message, self.folder))
         except PapermillExecutionError as error:
             return self._failed(executed["nb"], error)
-        if self.control.is_asked and self.control.is_acknowledged:
-            return Ending("stopped", _stopped(""))
+        if self.control.is_late or (self.control.is_asked and self.control.is_acknowledged):
+            return self._ended_early("")
         return Ending("completed")
+
+    def _ended_early(self, when: str, detail: str = "") -> Ending:
+        """Return the end of a run that was asked to stop, or whose time was over."""
+        if not self.control.is_late:
+            return Ending("stopped", _stopped(when))
+        hint = f"Give it more with --timeout, or see what it was at: {self.folder.notebook}"
+        message = self.control.why_late()
+        return Ending("failed", {"message": message, "hint": hint, "code": "failed", "detail": detail})
 
     def _failed(self, notebook: Any, error: Any) -> Ending:
         if self.control.is_asked:
-            return Ending("stopped", _stopped("in the middle of a cell"))
+            return self._ended_early("in the middle of a cell")
         try:
             truth.save(notebook, self.folder.notebook)  # with papermill's line that leads to the cell
         except OSError as problem:
             print(f"The notebook could not be saved: {problem}", file=sys.stderr)  # noqa: T201  the run's log
+        if self.control.is_late:
+            return self._ended_early("", ending.of_output(notebook, self.folder)["detail"])
         return Ending("failed", ending.told(self.folder) or ending.of_output(notebook, self.folder))
 
     def _finish_stopped(self, end: Ending) -> Ending:
