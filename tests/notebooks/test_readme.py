@@ -18,10 +18,15 @@ from tests.life.conftest import new_notebook as new_notebook  # a fixture
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
+CHINESE = (ROOT / "README.zh-CN.md").read_text()
 
 
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def _blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def _uncommented(blocks: list[str]) -> list[str]:
+    return [re.sub(r"\s+# .*", "", block) for block in blocks]
 
 
 def test_the_table_of_verbs_is_the_structs_own() -> None:
@@ -29,12 +34,29 @@ def test_the_table_of_verbs_is_the_structs_own() -> None:
     assert rows == {command.spec.verb: command.spec.does for command in COMMANDS}
 
 
+def test_the_chinese_readme_has_the_same_blocks_verbs_and_chapters() -> None:
+    for language in ("python", "sh"):
+        assert _uncommented(_blocks(language, CHINESE)) == _uncommented(_blocks(language))
+    verbs = [re.findall(r"^\| `(\w+)` \| .+ \|$", text, flags=re.MULTILINE) for text in (README, CHINESE)]
+    assert verbs[0] == verbs[1]
+    chapters = [len(re.findall("^##+ ", text, flags=re.MULTILINE)) for text in (README, CHINESE)]
+    assert chapters[1] == chapters[0] + 1  # where widespread texts go wrong
+
+
+@pytest.mark.parametrize("text", [README, CHINESE], ids=["english", "chinese"])
+def test_every_picture_and_page_that_a_readme_names_is_there(text: str) -> None:
+    named = [path for path in re.findall(r"\]\(([^)]+)\)", text) if "://" not in path]
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 @pytest.mark.slow
 def test_every_block_of_the_readme_runs(new_notebook: Callable[..., Notebook], home: Home) -> None:
     notebook = new_notebook(EXAMPLES)
     for block in _blocks("python"):
         notebook.run(block)
-    (EXAMPLES / "scored.parquet").unlink(missing_ok=True)
+    for made in ("scored.parquet", "my_report.ipynb"):
+        (EXAMPLES / made).unlink(missing_ok=True)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for line in "\n".join(_blocks("sh")).splitlines():
         if line.startswith("make "):  # run by hand and by CI: here only that make knows the target
