@@ -51,9 +51,7 @@ class Timing:
     def next_after(self, at: float, anchor_at: float) -> float:
         """Return the first due time behind `at`. Both are seconds since 1970, UTC; an interval began at `anchor_at`."""
         if self.period_s is not None:
-            n_periods = max(int((at - anchor_at) // self.period_s) + 1, 1)
-            due_at = anchor_at + n_periods * self.period_s
-            return due_at if due_at > at else due_at + self.period_s  # a rounding of the last bit
+            return anchor_at + max(self._n_periods(at - anchor_at) + 1, 1) * self.period_s
         return next(self._cron_after(at))
 
     def passed(self, due_at: float, *, now: float, anchor_at: float, limit: int) -> tuple[list[float], int]:
@@ -68,9 +66,9 @@ class Timing:
             How many are returned at most.
         """
         if self.period_s is not None:
-            n_passed = int((now - due_at) // self.period_s) + 1
-            first = max(n_passed - limit, 0)
-            return [due_at + index * self.period_s for index in range(first, n_passed)], n_passed
+            first, last = self._n_periods(due_at - anchor_at), self._n_periods(now - anchor_at)
+            kept = range(max(first, last - limit + 1), last + 1)
+            return [anchor_at + index * self.period_s for index in kept], last - first + 1
         newest, n_passed = deque([due_at], maxlen=limit), 1
         for later in self._cron_after(due_at):
             if later > now:
@@ -78,6 +76,11 @@ class Timing:
             newest.append(later)
             n_passed += 1
         return list(newest), n_passed
+
+    def _n_periods(self, span_s: float) -> int:
+        """Count whole periods; one that is short by the last bits of a float is whole."""
+        assert self.period_s is not None
+        return int(span_s / self.period_s + 1e-5)
 
     def _cron_after(self, at: float) -> Iterator[float]:
         assert self.cron is not None
