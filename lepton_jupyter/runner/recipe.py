@@ -19,7 +19,6 @@ from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import VersionView
 from lepton_jupyter.runner.request import read_record
 
-REPEATABLE = ("train", "cell")
 AGAIN = "  # again on "
 
 
@@ -29,22 +28,22 @@ def recipe_of(home: Home, version: VersionView) -> RunRecord:
     Raises
     ------
     LeptonError
-        If there was no training (a model that was saved), its run, interpreter or folder is gone, or it named no data.
+        If there was no training of ours (a model that was saved, a cell), or its run, interpreter or folder is gone.
     """
     ref, folder = version.ref, home.run(version.run_id)
     try:
         record = read_record(folder)
     except LeptonError as error:
         raise _no_recipe(ref, f"the run {version.run_id} that trained it is gone", "Train it again.") from error
-    if record.kind not in REPEATABLE:
+    if record.kind == "cell":
+        reason = "a cell trained it, and which rows a cell sees is not known, so no new version could be shown better"
+        raise _no_recipe(ref, reason, "Train it by name: %lepton train MODEL --data NAME")
+    if record.kind != "train" or record.dataset is None:
         raise _no_recipe(ref, "it was saved from a notebook, where it was trained already", "Train it: %lepton train …")
-    if record.dataset is None:
-        hint = f"Name one, and read it in the cell: %%lepton train --name {version.model} --data DATA"
-        raise _no_recipe(ref, "its training named no dataset that could be refreshed", hint)
     for path in (folder.payload, folder.source, folder.environment):
         if not path.exists():
             raise _no_recipe(ref, f"'{path}' is gone", "Train it again.")
-    if record.kernel is None and not Path(record.python).exists():
+    if not Path(record.python).exists():
         hint = "Put the environment back, or train it again in another one."
         raise _no_recipe(ref, f"the interpreter '{record.python}' that trained it is gone", hint)
     if not Path(record.cwd).is_dir():

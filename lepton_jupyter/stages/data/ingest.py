@@ -77,6 +77,7 @@ def add(home: Home, spec: Data, value: Any = None) -> tuple[DatasetRecord, bool]
         earlier = [store.open(Reference(spec.name, version=version)) for version in store.numbers(spec.name)]
         if earlier and (earlier[-1].record.content_hash, earlier[-1].record.flags_hash) == hashes:
             return earlier[-1].record, False
+        draft = draft._replace(target=_same_positive(draft, earlier))
         known, n_new = _known(earlier, draft.rows.keys, draft.source.flags)
         places = splits.draw(draft.rows._replace(known=known), draft.source.flags)
         schema, found = _described(draft, places)
@@ -110,6 +111,18 @@ def _draft(source: _Source) -> _Draft:
     else:
         features = columns.choose_features(frame, flags)
     return _Draft(source, target, features, _rows(source, target))
+
+
+def _same_positive(draft: _Draft, earlier: list[Dataset]) -> Target:
+    """Return the target with the positive class that it had: more rows may make the other class the rarer one."""
+    target, asked = draft.target, draft.source.flags
+    before = earlier[-1].record if earlier else None
+    if before is None or asked.positive is not None or before.flags.get("positive") is not None:
+        return target
+    if before.schema.targets != asked.target:
+        return target
+    kept = before.schema.positive
+    return target._replace(positive=kept) if target.task == "binary" and kept in target.classes else target
 
 
 def _described(draft: _Draft, places: splits.Places) -> tuple[Schema, tuple[Finding, ...]]:
