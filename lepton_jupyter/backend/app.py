@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from lepton_jupyter.backend.alert_routes import AlertRoutes
 from lepton_jupyter.backend.board_routes import BoardRoutes
 from lepton_jupyter.backend.clock_routes import ClockRoutes
 from lepton_jupyter.backend.service import Service
@@ -94,6 +95,7 @@ class App:
             routes=[
                 *self._board.routes(),
                 *ClockRoutes(self.service.schedules).routes(),
+                *AlertRoutes(self.service.alerts).routes(),
                 *(Route(path, handler, methods=[method]) for method, path, handler in routes),
             ],
             exception_handlers={LeptonError: tell_error},

@@ -14,7 +14,9 @@ from importlib.metadata import version as installed_version
 import msgspec
 
 from lepton_jupyter.backend import heartbeat
+from lepton_jupyter.backend.alerts import Alerts
 from lepton_jupyter.backend.deletion import Deletion
+from lepton_jupyter.backend.delivery import Delivery
 from lepton_jupyter.backend.endpoints import Endpoints
 from lepton_jupyter.backend.follow import FollowedRun
 from lepton_jupyter.backend.journal import Journal
@@ -30,6 +32,8 @@ from lepton_jupyter.core.errors import LeptonError, unknown
 from lepton_jupyter.core.names import parse
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.core.processes import is_held
+from lepton_jupyter.formats.alerts import AlertView
+from lepton_jupyter.formats.schedule import ScheduleRecord
 from lepton_jupyter.formats.views import PROTOCOL, DeployRequest, EndpointView, Health, RunView, VersionView
 from lepton_jupyter.stages.deploy.gate import decide
 
@@ -55,6 +59,11 @@ class Service:
         self.runs = Runs(home, self.store, on_end=self._on_end, slots=Slots(self.runtime))
         self._deletion = Deletion(home, self.store, self.runs, self.versions, self.endpoints)
         self.schedules = Schedules(home, self.store.engine, self.runs)
+        self.alerts = Alerts(home, self.store.engine)
+        self.alerts.on_firing = self._on_alert
+        self.schedules.listeners.append(self.alerts)
+        self.delivery = Delivery(home, self.store.engine)
+        self._deliver_in_s = 0.0
         self._is_closed = threading.Event()
         self._clocks: list[threading.Thread] = []
 
@@ -68,6 +77,7 @@ class Service:
             ("endpoints", self.endpoints.tick, ENDPOINTS_TICK_S),
             ("keeper", self._tick_keeper, KEEPER_TICK_S),
             ("schedules", self._tick_schedules, SCHEDULES_LOOK_S),
+            ("alerts", self._tick_alerts, 0.0),
         ):
             clock = threading.Thread(target=self._every, args=(tick, pause_s), name=name, daemon=True)
             clock.start()
@@ -78,8 +88,10 @@ class Service:
         """Let go of everything; runs and endpoints go on."""
         self._is_closed.set()
         self.runs.wake.set()
+        self.alerts.wake.set()
         for clock in self._clocks:
             clock.join(5.0)
+        self.delivery.close()
         self.recorder.close()
         for run in self.runs.active():
             self.store.save_run(run.view)
@@ -104,6 +116,20 @@ class Service:
     def _tick_schedules(self) -> None:
         if self.schedules.is_due():
             self.schedules.tick()
+
+    def _tick_alerts(self) -> None:
+        """Start what alerts are to start, and send what waits: nothing else of the backend waits for a channel."""
+        if self.alerts.wake.wait(self._deliver_in_s):
+            self.alerts.wake.clear()
+            if self._is_closed.is_set():
+                return
+            self.alerts.tick()
+        self._deliver_in_s = self.delivery.tick()
+
+    def _on_alert(self, alert: AlertView, record: ScheduleRecord) -> str:
+        """Fire the retrain of the model that an endpoint serves; return its run's id."""
+        model = self.endpoints.row(record.subject).model
+        return self.schedules.fire_now(f"retrain-{model}", f"alert {alert.id} of {alert.schedule}: {alert.text}")
 
     def _tick_keeper(self) -> None:
         """Say that this host has the home, and have the keeper back."""

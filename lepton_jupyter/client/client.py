@@ -15,6 +15,7 @@ from lepton_jupyter.client.start import ensure_backend
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.core.processes import is_held
+from lepton_jupyter.formats.alerts import AlertView
 from lepton_jupyter.formats.schedule import ScheduleView, TickResult
 from lepton_jupyter.formats.views import (
     PROTOCOL,
@@ -218,6 +219,22 @@ class Client:
         query = f"?{urlencode({'schedule': schedule})}" if schedule else ""
         path = f"/v1/endpoints/{quote(endpoint, safe='')}/window{query}"
         return self._ask("GET", path, dict[str, float])["window_start"]
+
+    # -- alerts
+
+    def alerts(self, schedule: str | None = None) -> list[AlertView]:
+        """List alerts, of all schedules or of one: those that fire, those that are pending, the newest resolved."""
+        query = f"?{urlencode({'schedule': schedule})}" if schedule else ""
+        return self._ask("GET", f"/v1/alerts{query}", list[AlertView])
+
+    def acknowledge_alert(self, number: int, *, who: str, why: str) -> AlertView:
+        """Record that an alert was seen; it is not sent again."""
+        return self._ask("POST", f"/v1/alerts/{number}/ack", AlertView, {"who": who, "why": why})
+
+    def silence_alert(self, number: int, *, until: float, who: str, why: str) -> AlertView:
+        """Send nothing about an alert until a time."""
+        body = {"until": until, "who": who, "why": why}
+        return self._ask("POST", f"/v1/alerts/{number}/silence", AlertView, body)
 
     # -- the rest
 
