@@ -4,13 +4,15 @@ BIN := .venv/bin
 READY := .venv/.ready
 # A relative home would move with a notebook's folder; /tmp keeps sockets' paths short.
 RUN := $(BIN)/python
+FRONT := $(wildcard labextension/*.json) $(shell find labextension/src labextension/style -type f)
 
-.PHONY: help demo lab test lint types walls unit notebooks bench soak clean
+.PHONY: help demo lab test lint types walls unit notebooks front browser wheel bench soak clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt $(FRONT)
+	@command -v npm >/dev/null || { echo "A source build needs node 20 or newer (npm is not on PATH)."; exit 1; }
 	@echo "Setting up .venv (once; a few minutes, about 2.5 GB with torch) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(RUN) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test]'
@@ -22,7 +24,7 @@ demo: $(READY)  ## run the quickstart from data to endpoint in a home of its own
 lab: $(READY)  ## open JupyterLab on the examples
 	@cd example_notebooks && ../$(RUN) -m jupyter lab
 
-test: lint types walls unit notebooks  ## everything that must hold
+test: lint types walls unit notebooks front browser  ## everything that must hold
 
 lint: $(READY)
 	@$(RUN) -m ruff check -q . && $(RUN) -m ruff format -q --check .
@@ -35,10 +37,22 @@ walls: $(READY)
 
 unit: $(READY)
 	@$(RUN) -m pytest -q --doctest-modules $$(grep -rl '>>> ' lepton_jupyter --include='*.py')
-	@$(RUN) -m pytest -q -n 2 -m "not soak" --ignore=tests/notebooks
+	@$(RUN) -m pytest -q -n 2 -m "not soak" --ignore=tests/notebooks --ignore=tests/browser
 
 notebooks: $(READY)
 	@$(RUN) -m pytest -q -n 2 tests/notebooks
+
+front: $(READY)  ## the JupyterLab extension: eslint, prettier, tsc, its unit tests
+	@cd labextension && npm run --silent lint && npm run --silent test
+
+browser: $(READY)  ## a real JupyterLab in a real browser; skipped where there is no Chromium
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || apt-get install -yqq chromium >/dev/null 2>&1 || true
+	@$(RUN) -m pytest -q tests/browser
+
+wheel:  ## dist/*.whl, which installs without node
+	@rm -rf lepton_jupyter/labextension dist
+	@$(PYTHON) -m pip wheel -q --disable-pip-version-check --no-deps -w dist .
+	@ls dist
 
 bench: $(READY)  ## speed, in tables
 	@for file in tests/benchmarks/*.py; do $(RUN) $$file || exit 1; done
@@ -48,4 +62,4 @@ soak: $(READY)  ## what takes minutes: many seeds, long runs, every kill
 	@LEPTON_SOAK=1 $(RUN) -m pytest -q --timeout=900 tests/life/test_survival.py tests/life/test_jupyter_server.py
 
 clean:  ## forget the demo and the caches
-	@rm -rf .demo .mypy_cache .ruff_cache .import_linter_cache build dist
+	@rm -rf .demo .mypy_cache .ruff_cache .import_linter_cache build dist labextension/lib labextension/tests/lib
