@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lepton_jupyter import __version__
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.faces.asker import Asker
 from lepton_jupyter.faces.objects import html
@@ -17,7 +18,7 @@ from lepton_jupyter.faces.objects.curve import curve
 from lepton_jupyter.faces.objects.dataset import DatasetCard
 from lepton_jupyter.faces.objects.evaluation import Evaluation
 from lepton_jupyter.faces.objects.history import History
-from lepton_jupyter.faces.objects.run import run_html, run_text
+from lepton_jupyter.faces.objects.run import run_html, run_text, snapshot
 from lepton_jupyter.faces.objects.table import Table
 from lepton_jupyter.faces.objects.text import Text
 from lepton_jupyter.faces.objects.version import Endpoint, Version
@@ -162,6 +163,24 @@ def test_a_run_that_moves_shows_progress_and_what_is_left() -> None:
     assert history.remaining_s(104.0) == pytest.approx(6.0)
     assert "<svg" in run_html(_run(), history)
     assert set(history.losses) == {"train_loss"}
+
+
+def test_a_snapshot_of_a_run_is_ahead_of_its_view_fits_json_and_names_no_folder() -> None:
+    events = [*EVENTS, {"kind": "metric", "seq": 41, "step": 5, "values": {"train_loss": math.nan, "val_loss": 0.5}}]
+    view = _run(folder="/a/home/runs/x", error=Failure(message="no", detail="File /a/home/x.py"))
+    found = snapshot(view, History(events))
+    text = json.dumps(found, allow_nan=False)
+    assert "/a/home" not in text
+    assert found["run"]["seq"] == 41
+    assert found["run"]["metrics"]["val_loss"] == 0.5
+    assert found["run"]["progress"]["done"] == 4
+    assert len(found["curve"]["train_loss"]) >= 2
+
+
+def test_the_extension_and_the_package_have_one_version() -> None:
+    root = Path(__file__).resolve().parents[2]
+    package = json.loads((root / "labextension" / "package.json").read_text())
+    assert package["version"] == __version__
 
 
 def test_a_curve_leaves_out_what_is_not_finite() -> None:

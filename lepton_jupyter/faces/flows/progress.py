@@ -12,7 +12,7 @@ from lepton_jupyter.core.states import ENDED
 from lepton_jupyter.faces.asker import Asker
 from lepton_jupyter.faces.objects import html
 from lepton_jupyter.faces.objects.history import History
-from lepton_jupyter.faces.objects.run import headline, run_html, run_text
+from lepton_jupyter.faces.objects.run import RUN_MIME, headline, run_html, run_text, snapshot
 from lepton_jupyter.faces.objects.shown import publish
 from lepton_jupyter.faces.objects.when import span
 from lepton_jupyter.formats.views import RunView
@@ -88,7 +88,11 @@ class _Card(Followed):
         publish(self._bundle(), display_id=self.display_id, is_update=True)
 
     def _bundle(self) -> dict[str, Any]:
-        return {"text/plain": run_text(self.view, self.history), "text/html": run_html(self.view, self.history)}
+        return {
+            "text/plain": run_text(self.view, self.history),
+            "text/html": run_html(self.view, self.history),
+            RUN_MIME: snapshot(self.view, self.history),
+        }
 
     def remark(self, text: str) -> None:
         self.view = msgspec.structs.replace(self.view, needs=text)

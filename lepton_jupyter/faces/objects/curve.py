@@ -16,7 +16,7 @@ Points = Sequence[tuple[float, float]]
 
 def curve(series: Mapping[str, Points], *, unit: str = "epoch") -> str:
     """Return the curves of some metrics over steps; empty where no metric has two finite points."""
-    drawn = {name: _thin([(x, y) for x, y in points if math.isfinite(y)]) for name, points in series.items()}
+    drawn = {name: thin([(x, y) for x, y in points if math.isfinite(y)]) for name, points in series.items()}
     drawn = {name: points for name, points in drawn.items() if len(points) > 1}
     if not drawn:
         return ""
@@ -50,7 +50,8 @@ def curve(series: Mapping[str, Points], *, unit: str = "epoch") -> str:
     )
 
 
-def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return at most about `MAX_POINTS` points, the newest always among them."""
     if len(points) <= MAX_POINTS:
         return points
     stride = len(points) / MAX_POINTS

@@ -27,12 +27,15 @@ class History:
 
     Attributes
     ----------
+    seq : int
+        Sequence number of the newest event that the backend has merged.
     series : dict
         ``(step, value)`` pairs by metric.
     """
 
     def __init__(self, events: Iterable[dict[str, Any]] = ()) -> None:
         self.state = ""
+        self.seq = 0
         self.error: dict[str, Any] | None = None
         self.started_at: float | None = None
         self.series: dict[str, list[tuple[float, float]]] = {}
@@ -44,6 +47,7 @@ class History:
 
     def add(self, event: dict[str, Any]) -> None:
         """Take in one event."""
+        self.seq = max(self.seq, int(event.get("seq", 0)))
         match event.get("kind"):
             case "state" if event.get("state") == "stopping":
                 self.notes["stopping"] = True

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from lepton_jupyter.core.files import tail
 from lepton_jupyter.core.paths import RunFolder
 from lepton_jupyter.core.states import ENDED
 from lepton_jupyter.faces.objects import html
-from lepton_jupyter.faces.objects.curve import curve
+from lepton_jupyter.faces.objects.curve import curve, thin
 from lepton_jupyter.faces.objects.history import History, read_events
 from lepton_jupyter.faces.objects.shown import Shown
 from lepton_jupyter.faces.objects.when import clock, span
@@ -20,6 +23,7 @@ from lepton_jupyter.formats.views import RunView
 if TYPE_CHECKING:
     from lepton_jupyter.faces.asker import Asker
 
+RUN_MIME = "application/vnd.lepton-jupyter.run.v1+json"  # what our JupyterLab extension renders and follows
 NOTES_SHOWN = ("task", "positive", "device", "threads", "seed", "loss", "optimizer", "exportable", "best_epoch")
 ROLES = {"train": "train", "cell": "cell", "evaluate": "evaluate", "save": "save", "notebook": "notebook"}
 
@@ -117,6 +121,9 @@ class Run(Shown):
     def _bundle(self) -> tuple[RunView, History]:
         return self._fresh(), History(self.events())
 
+    def _more(self) -> dict[str, Any]:
+        return {RUN_MIME: snapshot(*self._bundle())}
+
     def _text(self) -> str:
         return run_text(*self._bundle())
 
@@ -125,6 +132,24 @@ class Run(Shown):
 
     def _line(self) -> str:
         return headline(self._fresh())
+
+
+def snapshot(view: RunView, history: History) -> dict[str, Any]:
+    """Return a run as it stands, for the renderer of `RUN_MIME`: ``{"run": RunView, "curve": {metric: [[x, y], …]}}``.
+
+    It is what a saved notebook holds, so it names no folder; in JupyterLab the card goes on from there by itself.
+    """
+    run = msgspec.structs.replace(
+        view,
+        seq=max(view.seq, history.seq),
+        metrics={name: value for name, value in metrics_of(view, history).items() if math.isfinite(value)},
+        notes={**view.notes, **history.notes},
+        progress=history.progress or view.progress,
+        error=msgspec.structs.replace(view.error, detail="") if view.error else None,
+        folder="",
+    )
+    drawn = {name: [point for point in points if math.isfinite(point[1])] for name, points in history.losses.items()}
+    return {"run": msgspec.to_builtins(run), "curve": {name: thin(points) for name, points in drawn.items()}}
 
 
 def headline(view: RunView) -> str:
