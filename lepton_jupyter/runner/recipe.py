@@ -95,7 +95,7 @@ def repeat(home: Home, recorded: RunRecord, *, dataset: str, parent: RunRecord) 
     try:
         temporary.root.mkdir(mode=0o700)
         shutil.copytree(old.payload, temporary.payload, copy_function=_link)
-        shutil.copyfile(old.source, temporary.source)
+        write_atomic(temporary.source, old.source.read_bytes(), is_durable=False)
         write_atomic(temporary.environment, old.environment.read_bytes(), is_durable=False)
         write_atomic(temporary.record, encode(record))
         temporary.root.rename(new.root)
@@ -111,4 +111,4 @@ def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError:
-        shutil.copyfile(source, target)
+        shutil.copy(source, target)
