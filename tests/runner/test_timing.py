@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -170,7 +171,7 @@ def test_what_repeats_within_the_hour_goes_on_over_a_change(every: str, minutes:
 @pytest.mark.parametrize(("zone", "day"), [*FORWARD, *[(zone, back) for zone, back, _ in BACK]])
 def test_an_interval_does_not_see_a_change(zone: str, day: datetime) -> None:
     times = [time.timestamp() for time in due_on("1h", zone, day)]
-    assert {later - earlier for earlier, later in zip(times, times[1:], strict=False)} == {3600.0}
+    assert {later - earlier for earlier, later in pairwise(times)} == {3600.0}
     assert len(times) in (22, 23, 24, 25)
 
 
