@@ -55,10 +55,16 @@ async def test_a_wrong_token_is_refused(ask: Callable[..., Any]) -> None:
     assert (await ask("api/v1/runs", token="nonsense")).code == 403
 
 
-async def test_a_browser_without_the_xsrf_token_changes_nothing(
-    ask: Callable[..., Any], jp_serverapp: Any, lepton: Any
+async def test_a_browser_needs_the_xsrf_token_to_change_something(
+    ask: Callable[..., Any], jp_auth_header: dict[str, str]
 ) -> None:
-    handler = "http-127-0-0-1"
-    cookie = f"username-{handler}=nobody"
-    answer = await ask("verbs/stop", "POST", token=None, headers={"Cookie": cookie}, fields={"ref": "door"})
-    assert answer.code == 403
+    token = jp_auth_header["Authorization"].removeprefix("token ")
+    first = await ask(f"api/v1/health?token={token}", token=None)
+    cookie = first.headers["Set-Cookie"].partition(";")[0]
+    assert (await ask("api/v1/health", token=None, headers={"Cookie": cookie})).code == 503  # it is known
+    for path in ("verbs/delete", "endpoints/door/predict"):
+        refused = await ask(path, "POST", token=None, headers={"Cookie": cookie})
+        assert (refused.code, b"_xsrf" in refused.body) == (403, True)
+        secret = "ab" * 16
+        headers = {"Cookie": f"{cookie}; _xsrf={secret}", "X-XSRFToken": secret}
+        assert (await ask(path, "POST", token=None, headers=headers)).code in (400, 404)
