@@ -18,6 +18,7 @@ GRAPH = "graph.onnx"
 SCHEMA = "schema.json"
 CARD = "card.json"
 PROFILE = "profile.json"
+PREDICTED = "predicted.json"  # the profile of what the graph says of known rows
 WEIGHTS = "weights.safetensors"
 PREDICTIONS = "predictions.parquet"
 MANIFEST = "manifest.json"

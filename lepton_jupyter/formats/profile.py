@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +28,8 @@ class NumberProfile(Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     edges : tuple of float
-        Inner edges, ascending, at most 63: bin i holds ``edges[i - 1] <= x < edges[i]``, the outer bins are open.
+        Inner edges, ascending, at most 63: bin i holds ``edges[i - 1] <= x < edges[i]``, the outer bins are open. A
+        column of one value has that value between two edges, so that another one is seen.
     counts : tuple of int
         Rows in each bin: one more than edges.
     missing : int
@@ -97,9 +100,9 @@ class Shift(NamedTuple):
     psi : float
         Population stability index over the cells, missing values being a cell of their own.
     noise : float
-        What chance alone gives: (cells - 1)(1/n_reference + 1/n_window).
+        What chance alone gives: (cells - 1)(1/n_reference + 1/n_window), the window's rows being effective ones.
     chi2 : float
-        Chi-squared statistic of the two rows of counts; `dof` its degrees of freedom.
+        Chi-squared statistic of the two rows of counts; `dof` its degrees of freedom, 0 where there is one cell.
     """
 
     psi: float
@@ -161,6 +164,8 @@ def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.empty(0)
     is_new = np.concatenate(([True], values[1:] != values[:-1]))
     unique = values[is_new]
+    if len(unique) == 1:
+        return np.array([unique[0], np.nextafter(unique[0], np.inf)])
     if len(unique) <= MAX_BINS:
         return unique[1:]
     places = (np.arange(1, MAX_BINS) / MAX_BINS * len(values)).astype(np.intp)
@@ -245,12 +250,56 @@ def _merge_texts(name: str, a: TextProfile, b: TextProfile) -> TextProfile:
     return TextProfile(categories=a.categories, counts=counts, other=a.other + b.other, missing=a.missing + b.missing)
 
 
-def psi(reference: Profile, window: Profile) -> dict[str, Shift]:
+def cells(reference: Profile, window: Profile, name: str) -> tuple[list[str], list[int], list[int]]:
+    """Return a column's cells: what each is called, its rows in the reference, its rows in the window.
+
+    Numbers: about ten bins of equal rows in the reference, and one for missing values. Text: the categories, any other
+    value, missing values. Cells without a row on either side are left in.
+
+    Raises
+    ------
+    ValueError
+        If the window was not counted over the reference's edges and categories (`count`).
+    """
+    if name in reference.texts:
+        of_text, other = reference.texts[name], window.texts[name]
+        if of_text.categories != other.categories:
+            raise ValueError(f"'{name}' was counted over different categories")
+        names = [*of_text.categories, "other", "missing"]
+        return names, [*of_text.counts, of_text.other, of_text.missing], [*other.counts, other.other, other.missing]
+    ours, theirs = reference.numbers[name], window.numbers[name]
+    if ours.edges != theirs.edges:
+        raise ValueError(f"'{name}' was counted over different edges")
+    places = ours.merged_bins()
+    names = [*_bin_names([ours.edges[place] for place in places]), "missing"]
+    return (
+        names,
+        [*_sums(ours.counts, places), ours.missing],
+        [*_sums(theirs.counts, places), theirs.missing],
+    )
+
+
+def _bin_names(edges: list[float]) -> list[str]:
+    if not edges:
+        return ["any"]
+    shown = [f"{edge:.4g}" for edge in edges]
+    between = [low if low == high else f"{low} – {high}" for low, high in pairwise(shown)]
+    is_one_value = len(edges) == 2 and shown[0] == shown[1]
+    return [f"< {shown[0]}", *between, f"{'>' if is_one_value else '≥'} {shown[-1]}"]
+
+
+def psi(reference: Profile, window: Profile, *, deff: Mapping[str, float] | None = None) -> dict[str, Shift]:
     """Return how far each column of a window is from its reference.
 
-    The population stability index, sum (q - p) ln(q / p) (Siddiqi 2006, Credit Risk Scorecards), over about ten
-    bins of equal rows in the reference, or over the categories. Cells where fewer than five rows are expected on a
-    side are pooled.
+    The population stability index, sum (q - p) ln(q / p) (Siddiqi 2006, Credit Risk Scorecards), over the `cells`.
+    Cells where fewer than five rows are expected on a side are pooled.
+
+    Parameters
+    ----------
+    reference, window : Profile
+    deff : mapping of str to float, optional
+        Design effect of each column in the window: its counts are divided by it, as Rao and Scott (1992), A simple
+        method for the analysis of clustered binary data, do. None: the window's rows are independent.
 
     Raises
     ------
@@ -258,21 +307,9 @@ def psi(reference: Profile, window: Profile) -> dict[str, Shift]:
         If the window was not counted over the reference's edges and categories (`count`).
     """
     shifts = {}
-    for name, ours in reference.numbers.items():
-        theirs = window.numbers[name]
-        if ours.edges != theirs.edges:
-            raise ValueError(f"'{name}' was counted over different edges")
-        places = ours.merged_bins()
-        shifts[name] = _shift(
-            [*_sums(ours.counts, places), ours.missing], [*_sums(theirs.counts, places), theirs.missing]
-        )
-    for name, of_text in reference.texts.items():
-        other = window.texts[name]
-        if of_text.categories != other.categories:
-            raise ValueError(f"'{name}' was counted over different categories")
-        shifts[name] = _shift(
-            [*of_text.counts, of_text.other, of_text.missing], [*other.counts, other.other, other.missing]
-        )
+    for name in (*reference.numbers, *reference.texts):
+        _, ours, theirs = cells(reference, window, name)
+        shifts[name] = _shift(ours, theirs, (deff or {}).get(name, 1.0))
     return shifts
 
 
@@ -281,20 +318,31 @@ def _sums(counts: tuple[int, ...], places: tuple[int, ...]) -> list[int]:
     return np.add.reduceat(np.asarray(counts), starts).tolist() if counts else []
 
 
-def _shift(reference: list[int], window: list[int]) -> Shift:
+def _shift(reference: list[int], window: list[int], deff: float) -> Shift:
     table = np.asarray([reference, window], dtype=np.float64)
+    table[1] /= deff
     table = table[:, table.sum(axis=0) > 0]
     rows = table.sum(axis=1)
     if (rows == 0).any():
         return Shift(0.0, 0.0, 0.0, 0)
+    table = _pooled(table)
     expected = rows[:, None] * table.sum(axis=0) / rows.sum()
-    is_rare = (expected < MIN_EXPECTED).any(axis=0)
-    if is_rare.any():
-        table = np.column_stack([table[:, ~is_rare], table[:, is_rare].sum(axis=1)])
-        expected = rows[:, None] * table.sum(axis=0) / rows.sum()
     chi2 = float(((table - expected) ** 2 / expected).sum())
     # half a row where a side has none, so that the logarithm exists
     shares = np.maximum(table, 0.5) / rows[:, None]
     p, q = shares
-    cells = table.shape[1]
-    return Shift(float(((q - p) * np.log(q / p)).sum()), float((cells - 1) * (1 / rows).sum()), chi2, cells - 1)
+    n_cells = table.shape[1]
+    return Shift(float(((q - p) * np.log(q / p)).sum()), float((n_cells - 1) * (1 / rows).sum()), chi2, n_cells - 1)
+
+
+def _pooled(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return counts [2, cells] with the rare cells in one; where that is rare too, the next smallest with them."""
+    rows = table.sum(axis=1)
+    expected = rows.min() * table.sum(axis=0) / rows.sum()
+    order = np.argsort(expected, kind="stable")
+    n_rare = int((expected < MIN_EXPECTED).sum())
+    if n_rare == 0:
+        return table
+    while n_rare < len(order) and expected[order[:n_rare]].sum() < MIN_EXPECTED:
+        n_rare += 1
+    return np.column_stack([table[:, order[n_rare:]], table[:, order[:n_rare]].sum(axis=1)])

@@ -29,7 +29,7 @@ _SUFFIX = ".lprq"
 
 
 class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One answered request.
+    """One request: answered, or refused with the reason.
 
     Attributes
     ----------
@@ -37,6 +37,8 @@ class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         When it was answered, seconds since 1970, UTC.
     version : str
         What answered, such as ``NAME@3``.
+    bundle : str
+        The bundle's folder name, by which a reader finds the columns; empty in older segments.
     latency_ms : float
         From the first byte of the body to the answer.
     num : bytes
@@ -51,6 +53,8 @@ class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         [n_rows] labels (as text) or [n_rows][T] numbers.
     probability : bytes
         float32 [n_rows, K], little-endian, row by row; empty for a regression.
+    status : int
+        What the client was answered; from 400 on no row was scored, `n_rows` is 0 and `error` says why.
     """
 
     request_id: str
@@ -64,6 +68,9 @@ class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     ids: list[Any] | None = None
     prediction: list[Any] = msgspec.field(default_factory=list)
     probability: bytes = b""
+    bundle: str = ""
+    status: int = 200
+    error: str = ""
 
     @classmethod
     def of_rows(cls, rows: Packed | NDArray[np.float32], **rest: Any) -> LoggedRequest:

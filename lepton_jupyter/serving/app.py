@@ -46,6 +46,7 @@ _ROUTES = {  # path: (method, name)
     "/v2/health/ready": "GET",
 }
 _OPEN = ("/healthz", "/readyz")
+_SCORES = ("/predict", "/v2/models/NAME/infer")
 
 logger = logging.getLogger(__name__)
 
@@ -116,14 +117,14 @@ class App:
         try:
             answer = await self._answer(request, route)
         except HttpError as error:
-            answer = error.answer(request.request_id, is_v2=route.startswith("/v2"))
+            answer = self._refuse(request, route, error)
         except _GoneError:
             self.metrics.answered(route, 499, time.perf_counter() - request.started)
             return
         except Exception:
             logger.exception("request %s on %s: a defect of ours", request.request_id, scope["path"])
             ours = HttpError(500, LeptonError("The endpoint failed; its log has the reason.", code="failed"))
-            answer = ours.answer(request.request_id, is_v2=route.startswith("/v2"))
+            answer = self._refuse(request, route, ours)
         self.metrics.answered(route, answer.status, time.perf_counter() - request.started)
         headers = [
             *answer.headers,
@@ -132,6 +133,16 @@ class App:
         ]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
+
+    def _refuse(self, request: Request, route: str, error: HttpError) -> Answer:
+        """Return a refusal; the request log keeps it where rows were sent by somebody who may."""
+        if route in _SCORES and error.status not in (401, 405):
+            latency_ms = 1000 * (time.perf_counter() - request.started)
+            said = error.error.message
+            self._journal.add_refused(
+                self.config.version, request.request_id, latency_ms, status=error.status, error=said
+            )
+        return error.answer(request.request_id, is_v2=route.startswith("/v2"))
 
     async def _answer(self, request: Request, route: str) -> Answer:
         if route not in _OPEN:

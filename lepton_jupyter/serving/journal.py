@@ -16,6 +16,7 @@ from lepton_jupyter.serving.release import Release
 
 MAX_ROWS_WAITING = 250_000
 PAUSE_S = 0.2
+LONGEST_ERROR = 200
 
 
 class Journal:
@@ -30,7 +31,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.n_dropped = 0
         self._writer = SegmentWriter(folder)
-        self._waiting: deque[tuple[Release, Scored, str, float, float]] = deque()
+        self._waiting: deque[tuple[Release, Scored, str, float, float] | LoggedRequest] = deque()
         self._n_rows_added = 0  # written by the caller's thread only
         self._n_rows_done = 0  # written by ours only
         self._is_closing = threading.Event()
@@ -44,27 +45,50 @@ class Journal:
 
     def add(self, release: Release, scored: Scored, request_id: str, latency_ms: float) -> None:
         """Hand over one answered request."""
-        n_rows = len(scored.outputs.prediction)
-        if self._n_rows_added - self._n_rows_done + n_rows > MAX_ROWS_WAITING:
-            self.n_dropped += 1
-            return
-        self._n_rows_added += n_rows
-        self._waiting.append((release, scored, request_id, latency_ms, time.time()))
+        if self._has_room(len(scored.outputs.prediction)):
+            self._waiting.append((release, scored, request_id, latency_ms, time.time()))
+
+    def add_refused(self, version: str, request_id: str, latency_ms: float, *, status: int, error: str) -> None:
+        """Hand over one request for rows that was refused, or failed."""
+        if self._has_room(1):
+            self._waiting.append(
+                LoggedRequest(
+                    request_id=request_id,
+                    at=time.time(),
+                    version=version,
+                    latency_ms=latency_ms,
+                    n_rows=0,
+                    status=status,
+                    error=error[:LONGEST_ERROR],
+                )
+            )
 
     def close(self) -> None:
         """Write what waits, and end the thread."""
         self._is_closing.set()
         self._thread.join(timeout=10)
 
+    def _has_room(self, n_rows: int) -> bool:
+        if self._n_rows_added - self._n_rows_done + n_rows > MAX_ROWS_WAITING:
+            self.n_dropped += 1
+            return False
+        self._n_rows_added += n_rows
+        return True
+
     def _write_on(self) -> None:
         is_last = False
         while not is_last:
             is_last = self._is_closing.wait(PAUSE_S)  # no wake-up a request: it would cost the hot path
             while self._waiting:
-                release, scored, request_id, latency_ms, at = self._waiting.popleft()
+                waiting = self._waiting.popleft()
+                if isinstance(waiting, LoggedRequest):
+                    self._writer.write(waiting)
+                    self._n_rows_done += 1
+                    continue
+                release, scored, request_id, latency_ms, at = waiting
                 self._writer.write(_record(release, scored, request_id=request_id, latency_ms=latency_ms, at=at))
                 self._n_rows_done += len(scored.outputs.prediction)
-                del scored, release  # an old release must not live on here
+                del scored, release, waiting  # an old release must not live on here
         self._writer.close()
 
 
@@ -77,6 +101,7 @@ def _record(release: Release, scored: Scored, *, request_id: str, latency_ms: fl
         request_id=request_id,
         at=at,
         version=release.config.version,
+        bundle=release.config.bundle.rpartition("/")[2],
         latency_ms=latency_ms,
         ids=_fitting(scored.ids),
         prediction=[classes[code] for code in outputs.prediction] if is_classes else outputs.prediction.tolist(),
