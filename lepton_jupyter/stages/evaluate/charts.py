@@ -47,7 +47,7 @@ class Drawn:
 
 def roc(record: EvaluationRecord, table: Table) -> go.Figure:
     """Draw the ROC curve; of several classes each against the rest, the first six classes."""
-    figure = _figure(_title(record, "roc_auc", "ROC"), "False positive rate", "True positive rate (recall)")
+    figure = new_figure(_title(record, "roc_auc", "ROC"), "False positive rate", "True positive rate (recall)")
     figure.add_scatter(
         x=[0, 1], y=[0, 1], mode="lines", line={"color": INK, "dash": "dot"}, hoverinfo="skip", showlegend=False
     )
@@ -64,7 +64,7 @@ def roc(record: EvaluationRecord, table: Table) -> go.Figure:
 
 def precision_recall(record: EvaluationRecord, table: Table) -> go.Figure:
     """Draw precision over recall."""
-    figure = _figure(_title(record, "average_precision", "Precision and recall"), "Recall", "Precision")
+    figure = new_figure(_title(record, "average_precision", "Precision and recall"), "Recall", "Precision")
     figure.add_scatter(
         x=table["recall"], y=table["precision"], mode="lines", line={"color": COLOURS[0], "shape": "hv"},
         customdata=table["threshold"],
@@ -82,7 +82,7 @@ def confusion(record: EvaluationRecord, table: Table) -> go.Figure:
     counts = [[rows.get((actual, predicted), 0) for predicted in record.classes] for actual in record.classes]
     shares = [[n / max(1, sum(line)) for n in line] for line in counts]
     names = [f"{name} " for name in record.classes]  # a blank: a label such as "1" is no number on an axis
-    figure = _figure(title, "Predicted", "Actual")
+    figure = new_figure(title, "Predicted", "Actual")
     figure.add_heatmap(
         x=names, y=names, z=shares, text=counts, texttemplate="%{text}", zmin=0, zmax=1, showscale=False,
         colorscale=[[0, "#EAF2F8"], [1, "#56B4E9"]], textfont={"color": "#111"}, xgap=2, ygap=2,
@@ -94,7 +94,7 @@ def confusion(record: EvaluationRecord, table: Table) -> go.Figure:
 
 def calibration(record: EvaluationRecord, table: Table) -> go.Figure:
     """Draw observed against predicted shares of the positive class, with 90 % intervals."""
-    figure = _figure(
+    figure = new_figure(
         _title(record, "brier", "Calibration"), "Predicted probability", f"Share that is {record.positive}"
     )
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": INK, "dash": "dot"}, hoverinfo="skip")
@@ -113,7 +113,7 @@ def scores(record: EvaluationRecord, table: Table) -> go.Figure:
     """Draw how the probabilities of the positive class are spread over both classes."""
     negative = next((name for name in record.classes if name != record.positive), "other")
     title = f"Predicted probability of {record.positive}, {record.n_rows} rows"
-    figure = _figure(title, f"Probability of {record.positive}", "Rows")
+    figure = new_figure(title, f"Probability of {record.positive}", "Rows")
     middles = [(low + high) / 2 for low, high in zip(table["low"], table["high"], strict=True)]
     for place, (name, column) in enumerate(((negative, "negative"), (record.positive, "positive"))):
         figure.add_bar(x=middles, y=table[column], name=str(name), marker={"color": COLOURS[place]}, opacity=0.75)
@@ -122,7 +122,7 @@ def scores(record: EvaluationRecord, table: Table) -> go.Figure:
 
 def predicted_vs_actual(record: EvaluationRecord, table: Table) -> go.Figure:
     """Draw predictions over the truth; on the dotted line they are right."""
-    figure = _figure(_title(record, "r2", "Predicted and actual"), "Actual", "Predicted")
+    figure = new_figure(_title(record, "r2", "Predicted and actual"), "Actual", "Predicted")
     ends = [min(table["actual"] + table["predicted"]), max(table["actual"] + table["predicted"])]
     figure.add_scatter(
         x=ends, y=ends, mode="lines", line={"color": INK, "dash": "dot"}, hoverinfo="skip", showlegend=False
@@ -132,14 +132,14 @@ def predicted_vs_actual(record: EvaluationRecord, table: Table) -> go.Figure:
 
 def residuals(record: EvaluationRecord, table: Table) -> go.Figure:
     """Draw residuals (actual less predicted) over predictions; no pattern is a good sign."""
-    figure = _figure(_title(record, "rmse", "Residuals"), "Predicted", "Actual less predicted")
+    figure = new_figure(_title(record, "rmse", "Residuals"), "Predicted", "Actual less predicted")
     figure.add_hline(y=0, line={"color": INK, "dash": "dot"})
     return _by_target(figure, table, "predicted", "residual")
 
 
 def residual_bars(record: EvaluationRecord, table: Table) -> go.Figure:
     """Draw how the residuals are spread."""
-    figure = _figure(_title(record, "mae", "Spread of the residuals"), "Actual less predicted", "Rows")
+    figure = new_figure(_title(record, "mae", "Spread of the residuals"), "Actual less predicted", "Rows")
     names = list(dict.fromkeys(table["target"]))
     for place, name in enumerate(names[:MOST_CURVES]):
         rows = [row for row, of in enumerate(table["target"]) if of == name]
@@ -171,7 +171,7 @@ def _title(record: EvaluationRecord, metric: str, otherwise: str) -> str:
     return figure_of(record, metric) if metric in record.metrics else otherwise
 
 
-def _figure(title: str, x: str, y: str) -> go.Figure:
+def new_figure(title: str, x: str, y: str) -> go.Figure:
     """Return an empty chart that reads well on a light and on a dark page."""
     figure = go.Figure()
     figure.update_layout(
@@ -206,7 +206,7 @@ def _by_target(figure: go.Figure, table: Table, x: str, y: str) -> go.Figure:
 def _mistakes(title: str, table: Table) -> go.Figure:
     wrong = [row for row in zip(*table.values(), strict=True) if row[0] != row[1]]
     worst = sorted(wrong, key=lambda row: -row[2])[:LARGEST_MATRIX]
-    figure = _figure(f"{title}; {'most frequent mistakes' if worst else 'no mistakes'}", "Rows", "")
+    figure = new_figure(f"{title}; {'most frequent mistakes' if worst else 'no mistakes'}", "Rows", "")
     names = [f"{actual} taken for {predicted}" for actual, predicted, _ in worst]
     figure.add_bar(x=[row[2] for row in worst], y=names, orientation="h", marker={"color": COLOURS[1]})
     return figure.update_yaxes(autorange="reversed")

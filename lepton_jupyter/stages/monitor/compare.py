@@ -1,0 +1,81 @@
+"""A window beside its training, column by column: the counts, and what the tests say of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_jupyter.formats.packing import Packed
+from lepton_jupyter.formats.predicted import pack_predictions, schema_of_predictions
+from lepton_jupyter.formats.profile import Profile, count
+from lepton_jupyter.stages.monitor.drift import FEWEST_EFFECTIVE, Judged, codes, judge
+from lepton_jupyter.stages.monitor.effective import Dependence, dependence
+from lepton_jupyter.stages.monitor.window import MonitorWindow
+
+_NOTHING = Profile(n_rows=0, numbers={}, texts={})
+
+
+class Compared(NamedTuple):
+    """Profiles over the same edges, and the tests.
+
+    Attributes
+    ----------
+    reference, window : Profile
+        The inputs, in training and in the window.
+    predicted_before, predicted : Profile
+        The predictions; without columns where the version has no profile of them or answered no row.
+    dependence : Dependence
+    n_effective : float
+        Independent rows that the window's are worth.
+    judged : dict of Judged
+        Inputs and predictions for which there were enough rows.
+    """
+
+    reference: Profile
+    window: Profile
+    predicted_before: Profile
+    predicted: Profile
+    dependence: Dependence
+    n_effective: float
+    judged: dict[str, Judged]
+
+    @property
+    def names(self) -> list[str]:
+        """Every column, the predictions last."""
+        sides = (self.reference, self.predicted_before)
+        return [name for side in sides for name in (*side.numbers, *side.texts)]
+
+    def sides(self, name: str) -> tuple[Profile, Profile]:
+        """Return the profiles, before and now, that have a column."""
+        is_input = name in self.reference.numbers or name in self.reference.texts
+        return (self.reference, self.window) if is_input else (self.predicted_before, self.predicted)
+
+
+def compare(window: MonitorWindow) -> Compared | None:
+    """Count a window over the edges of its training, and test it; None where no row was scored."""
+    if not window.n_rows:
+        return None
+    reference = window.reference or _NOTHING
+    schema = msgspec.structs.replace(window.schema, columns=window.schema.columns if window.reference else ())
+    packed = window.packed if window.reference else Packed(window.packed.num[:, :0], window.packed.txt[:, :0])
+    counts = count(reference, schema, packed)
+    outputs = pack_predictions(window.schema, window.outputs[0])
+    columns = schema_of_predictions(window.schema)
+    is_ours = _rows_of_version(window)
+    has_both = window.predicted is not None and bool(is_ours.any())
+    before = window.predicted if window.predicted is not None and has_both else _NOTHING
+    now = count(before, columns, Packed(outputs.num[is_ours], outputs.txt[is_ours])) if has_both else _NOTHING
+    cells = codes(reference, schema, packed) | (codes(before, columns, outputs) if has_both else {})
+    seen = dependence(cells, window.ids)
+    n_effective = window.n_rows / seen.deff
+    judged = judge([(reference, counts), (before, now)], deff=seen.by_column) if n_effective >= FEWEST_EFFECTIVE else {}
+    return Compared(reference, counts, before, now, seen, n_effective, judged)
+
+
+def _rows_of_version(window: MonitorWindow) -> NDArray[np.bool_]:
+    """Return which rows the version answered that the endpoint serves now, bool [N]."""
+    is_ours = (window.requests["version"] == window.version).to_numpy()
+    return is_ours[window.request]
