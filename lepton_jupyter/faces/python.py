@@ -228,3 +228,34 @@ def retraining(model: str, *, require: Sequence[str] = (), approve: bool = False
     from lepton_jupyter.runner.session import current
 
     return Retraining(current(), model, require=require, approve=approve)
+
+
+def window(endpoint: str | None = None, *, hours: float | None = None) -> Any:
+    """Return the requests of a while: in a monitor's run those it reports on, elsewhere those of the last hours.
+
+    Parameters
+    ----------
+    endpoint : str, optional
+        Needed outside of a monitor's run.
+    hours : float, optional
+        How far back; outside of a run one hour.
+
+    Returns
+    -------
+    MonitorWindow
+        ``.rows`` (a polars DataFrame: at, request_id, version, id, the raw columns, prediction, probabilities),
+        ``.requests``, ``.start``, ``.end``, ``.reference`` (the training profile), ``.endpoint``.
+    """
+    from lepton_jupyter.faces.flows.window import window as flow
+
+    return flow(getattr(endpoint, "name", endpoint), hours=hours)
+
+
+def check(name: str, value: float | None) -> float | None:
+    """Record a value by which alerts are judged, such as ``lepton.check("share_north", 0.31)``; return it.
+
+    Outside of a run nothing is recorded; the value is shown.
+    """
+    from lepton_jupyter.faces.flows.window import check as flow
+
+    return flow(name, value)

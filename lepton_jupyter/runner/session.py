@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -23,13 +24,21 @@ from lepton_jupyter.runner.interrupts import Interrupts
 from lepton_jupyter.runner.request import read_record
 from lepton_jupyter.runner.spec import Run
 from lepton_jupyter.stages.evaluate.spec import Evaluate
+from lepton_jupyter.stages.monitor.spec import Monitor
 from lepton_jupyter.stages.train.spec import Train, TrainCell
 from lepton_jupyter.stages.verbs import Verb
 
 if TYPE_CHECKING:
     from lepton_jupyter.stages.data.store import Dataset
+    from lepton_jupyter.stages.monitor.window import MonitorWindow
 
-SPECS: dict[str, type[Verb]] = {"train": Train, "cell": TrainCell, "evaluate": Evaluate, "notebook": Run}
+SPECS: dict[str, type[Verb]] = {
+    "train": Train,
+    "cell": TrainCell,
+    "evaluate": Evaluate,
+    "notebook": Run,
+    "monitor": Monitor,
+}
 PROGRESS_S = 0.1
 RESERVE_BYTES = 16 * 2**20
 RESERVE_LEAST_BYTES = 2**16
@@ -128,7 +137,37 @@ class RunSession:
         """The version that it is compared with."""
         return open_bundle(self.home.bundles / self.record.against) if self.record.against else None
 
+    @cached_property
+    def window(self) -> MonitorWindow:
+        """The requests that a report looks at, beside what the endpoint's version was trained on."""
+        from lepton_jupyter.stages.monitor.window import read_window
+
+        said = self.record.parameters
+        if self.record.endpoint is None:
+            raise LeptonError(
+                f"Run {self.run_id} watches no endpoint.", 'lepton.window("NAME", hours=24) names one.', code="failed"
+            )
+        start, end = float(said.get("window_start", 0.0)), float(said.get("window_end", self.record.created_at))
+        return read_window(self.home, self.record.endpoint, start, end)
+
     # -- what is said
+
+    def check(self, name: str, value: float | None) -> None:
+        """Record a check: a value by which alerts are judged; None where it could not be measured.
+
+        Raises
+        ------
+        LeptonError
+            For a value that is neither a number nor None.
+        """
+        try:
+            number = None if value is None else float(value)
+        except (TypeError, ValueError) as error:
+            raise LeptonError(
+                f"The check '{name}' is {value!r}, of type {type(value).__name__}: a number or None is wanted.",
+                f'lepton.check("{name}", float(…))',
+            ) from error
+        self._say("check", name=str(name), value=number if number is None or math.isfinite(number) else None)
 
     def log(self, *, step: int | None = None, **metrics: float) -> None:
         """Record metrics at a step; without one, at the next. Never raises because a disk is full.
