@@ -12,6 +12,8 @@ from lepton_jupyter.stages.data import spec as data
 from lepton_jupyter.stages.deploy import spec as deploy
 from lepton_jupyter.stages.evaluate import spec as evaluate
 from lepton_jupyter.stages.maintain import spec as maintain
+from lepton_jupyter.stages.monitor import spec as monitor
+from lepton_jupyter.stages.monitor import spec as monitor
 from lepton_jupyter.stages.train import spec as train
 from lepton_jupyter.stages.verbs import Verb
 
@@ -53,10 +55,12 @@ COMMANDS: tuple[Command, ...] = (
     Command(deploy.Predict, "predict:predict"),
     Command(deploy.Deploy, "deploy:deploy"),
     Command(runs.Run, "runs:run"),
+    Command(monitor.Schedule, "schedule:schedule"),
     Command(maintain.Retrain, "retrain:retrain"),
     Command(maintain.Promote, "maintain:promote"),
     Command(maintain.Rollback, "maintain:rollback"),
     Command(maintain.Delete, "maintain:delete"),
+    Command(monitor.Tick, "schedule:tick"),
     Command(runs.Show, "show:show"),
     Command(runs.Compare, "show:compare"),
     Command(runs.Logs, "runs:logs"),
@@ -66,6 +70,8 @@ COMMANDS: tuple[Command, ...] = (
     Command(deploy.Models, "tables:models"),
     Command(runs.Runs, "tables:runs"),
     Command(deploy.Endpoints, "tables:endpoints"),
+    Command(monitor.Alerts, "alerts:alerts"),
+    Command(monitor.Schedules, "schedule:schedules"),
     Command(runs.Devices, "tables:devices"),
     Command(runs.Panel, "panel:panel"),
     Command(runs.Doctor, "doctor:doctor"),
