@@ -23,12 +23,16 @@ NAMES_OF: dict[tuple[str, str], tuple[str, ...]] = {
     ("evaluate", "model"): ("model",), ("evaluate", "data"): ("dataset",), ("evaluate", "against"): ("model",),
     ("predict", "model"): ("model", "endpoint"), ("predict", "rows"): ("table variable",),
     ("deploy", "model"): ("model",), ("deploy", "as_"): ("endpoint",), ("promote", "model"): ("model",),
-    ("rollback", "endpoint"): ("endpoint",), ("show", "ref"): ("model", "endpoint", "dataset", "run"),
+    ("rollback", "endpoint"): ("endpoint",), ("retrain", "model"): ("model",),
+    ("show", "ref"): ("model", "endpoint", "dataset", "schedule", "run"),
     ("logs", "ref"): ("endpoint", "model", "run"), ("open", "run"): ("model", "run"),
-    ("stop", "ref"): ("endpoint", "run"),
+    ("stop", "ref"): ("endpoint", "schedule", "run"), ("tick", "schedule"): ("schedule",),
+    ("monitor", "endpoint"): ("endpoint",),
     ("compare", "refs"): ("model", "run"), ("delete", "ref"): ("said",),
 }  # fmt: skip
-FILES = frozenset({("data", "source"), ("predict", "rows"), ("run", "notebook")})
+FILES = frozenset(
+    {("data", "source"), ("predict", "rows"), ("run", "notebook"), ("schedule", "notebook"), ("monitor", "notebook")}
+)
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,7 @@ def _live(kind: str, namespace: Mapping[str, Any], names: Callable[[str], Iterab
         wanted = is_model if kind.startswith("model") else is_table
         return sorted(name for name, value in namespace.items() if not name.startswith("_") and wanted(value))
     if kind == "said":
-        return [f"{said}/{name}" for said in ("dataset", "model", "endpoint") for name in names(said)]
+        return [f"{said}/{name}" for said in ("dataset", "model", "endpoint", "schedule") for name in names(said)]
     return list(names(kind))
 
 
@@ -176,8 +180,8 @@ class LiveNames:
 
     def _look(self, kind: str) -> list[str]:
         home = Home.current()
-        if kind in ("dataset", "endpoint"):
-            folder = home.datasets if kind == "dataset" else home.endpoints
+        folders = {"dataset": home.datasets, "endpoint": home.endpoints, "schedule": home.schedules}
+        if folder := folders.get(kind):
             return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         if not home.runtime().socket.exists():
             return []

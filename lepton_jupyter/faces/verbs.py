@@ -13,7 +13,6 @@ from lepton_jupyter.stages.deploy import spec as deploy
 from lepton_jupyter.stages.evaluate import spec as evaluate
 from lepton_jupyter.stages.maintain import spec as maintain
 from lepton_jupyter.stages.monitor import spec as monitor
-from lepton_jupyter.stages.monitor import spec as monitor
 from lepton_jupyter.stages.train import spec as train
 from lepton_jupyter.stages.verbs import Verb
 
@@ -70,8 +69,8 @@ COMMANDS: tuple[Command, ...] = (
     Command(deploy.Models, "tables:models"),
     Command(runs.Runs, "tables:runs"),
     Command(deploy.Endpoints, "tables:endpoints"),
-    Command(monitor.Alerts, "alerts:alerts"),
     Command(monitor.Schedules, "schedule:schedules"),
+    Command(monitor.Alerts, "alerts:alerts"),
     Command(runs.Devices, "tables:devices"),
     Command(runs.Panel, "panel:panel"),
     Command(runs.Doctor, "doctor:doctor"),

@@ -46,7 +46,7 @@ def delete(asker: Asker, spec: Delete, objects: Mapping[str, Any]) -> Text:
         if not ref.may_be_run:
             raise LeptonError(
                 f"delete does not guess what '{spec.ref}' is.",
-                f"Write dataset/{spec.ref}, model/{spec.ref}, endpoint/{spec.ref} or run/ID.",
+                f"Write dataset/{spec.ref}, model/{spec.ref}, endpoint/{spec.ref}, schedule/{spec.ref} or run/ID.",
             )
         raise LeptonError(f"delete does not guess what '{spec.ref}' is.", f"Write run/{spec.ref}.")
     if ref.kind in ("dataset", "model") and ref.is_latest:

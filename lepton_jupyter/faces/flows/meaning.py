@@ -216,6 +216,8 @@ def known_names(asker: Asker, kinds: tuple[str, ...]) -> Mapping[str, list[str]]
         known["model"] = list(dict.fromkeys(view.model for view in views))
     if "run" in kinds:
         known["run"] = list(dict.fromkeys(view.model for view in asker.client.runs(limit=200) if view.model))
+    if "schedule" in kinds:
+        known["schedule"] = [view.name for view in asker.client.schedules()]
     if "endpoint" in kinds:
         known["endpoint"] = [view.name for view in asker.client.endpoints()]
     return known

@@ -19,6 +19,7 @@ from lepton_jupyter.faces.flows.ask import new_record, run_to_its_end, submit
 from lepton_jupyter.faces.flows.meaning import kinds_of, newest_run
 from lepton_jupyter.faces.objects import html
 from lepton_jupyter.faces.objects.run import Run
+from lepton_jupyter.faces.objects.schedule import Schedule
 from lepton_jupyter.faces.objects.shown import Shown
 from lepton_jupyter.faces.objects.text import Text
 from lepton_jupyter.faces.objects.version import Endpoint
@@ -94,7 +95,7 @@ def _nothing() -> Any:
 
 
 def _log_of(asker: Asker, text: str) -> tuple[str, Path, Any]:
-    kind = _run_or_endpoint(asker, text)
+    kind = _kind_of(asker, text)
     if kind == "endpoint":
         name = parse(text).name
         return kind, asker.home.endpoint(name).log, lambda: asker.client.endpoint(name).state == "stopped"
@@ -103,13 +104,13 @@ def _log_of(asker: Asker, text: str) -> tuple[str, Path, Any]:
     return "run", folder.log, lambda: asker.client.run(view.run_id).state in ENDED
 
 
-def _run_or_endpoint(asker: Asker, text: str) -> str:
+def _kind_of(asker: Asker, text: str, kinds: tuple[str, ...] = ("endpoint", "run")) -> str:
     ref = parse(text)
-    if ref.kind in ("run", "endpoint"):
+    if ref.kind in kinds:
         return ref.kind
     if ref.kind == "model" or not ref.is_latest:
         return "run"
-    return kinds_of(asker, text, ("endpoint", "run"))[0]
+    return kinds_of(asker, text, kinds)[0]
 
 
 class Link(Shown):
@@ -149,11 +150,15 @@ def open_run(asker: Asker, spec: specs.Open, objects: Mapping[str, Any]) -> Link
     return Link(view, folder.notebook)
 
 
-def stop(asker: Asker, spec: specs.Stop, objects: Mapping[str, Any]) -> Run | Endpoint:
-    """Stop a run, whose best checkpoint is kept, or an endpoint."""
+def stop(asker: Asker, spec: specs.Stop, objects: Mapping[str, Any]) -> Run | Endpoint | Schedule:
+    """Stop a run, whose best checkpoint is kept, or an endpoint; pause a schedule."""
     from lepton_jupyter.faces.flows.follow import wait_for
+    from lepton_jupyter.faces.flows.schedule import pause
 
-    if _run_or_endpoint(asker, spec.ref) == "endpoint":
+    kind = _kind_of(asker, spec.ref, ("endpoint", "schedule", "run"))
+    if kind == "schedule":
+        return pause(asker, spec.ref)
+    if kind == "endpoint":
         view = asker.client.stop_endpoint(parse(spec.ref).name)
         return Endpoint(view, asker)
     found = find_run(asker, spec.ref)

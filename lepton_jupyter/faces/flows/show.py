@@ -16,6 +16,7 @@ from lepton_jupyter.faces.flows.deploy import endpoint_of
 from lepton_jupyter.faces.flows.evaluate import read_evaluation
 from lepton_jupyter.faces.flows.meaning import find_version, kinds_of, newest_run
 from lepton_jupyter.faces.flows.runs import find_run
+from lepton_jupyter.faces.flows.schedule import find_schedule
 from lepton_jupyter.faces.objects.journal import Journal
 from lepton_jupyter.faces.objects.retraining import Retrained
 from lepton_jupyter.faces.objects.run import Run
@@ -25,7 +26,7 @@ from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import RunView
 from lepton_jupyter.runner.spec import Compare, Show
 
-KINDS = ("run", "model", "endpoint", "dataset")
+KINDS = ("run", "model", "endpoint", "dataset", "schedule")
 
 
 def show(asker: Asker, spec: Show, objects: Mapping[str, Any]) -> Any:
@@ -40,6 +41,8 @@ def show(asker: Asker, spec: Show, objects: Mapping[str, Any]) -> Any:
         return card_of(asker, str(parse(spec.ref, "dataset")))
     if kind == "endpoint":
         return endpoint_of(asker, asker.client.endpoint(ref.name))
+    if kind == "schedule":
+        return find_schedule(asker, spec.ref)
     if kind == "model":
         version = asker.client.version(spec.ref.removeprefix("model/"))
         return Version(version, asker, journal=Journal(version.model, asker.client.journal(version.model)))
