@@ -174,6 +174,15 @@ def test_papermill_leaves_a_static_panel_and_no_widget_state(home: Home, tmp_pat
     assert "%lepton train TumorNet --data wdbc" in page
 
 
+def test_a_saved_panel_whose_widgets_are_gone_is_exported_as_the_static_one() -> None:
+    bundle = {WIDGET: {"model_id": "gone", "version_major": 2, "version_minor": 0}, "text/html": "<p>static panel</p>"}
+    book = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell("%lepton panel", outputs=[nbformat.v4.new_output("display_data", bundle)])]
+    )
+    page, _ = HTMLExporter().from_notebook_node(book)
+    assert "<p>static panel</p>" in page
+
+
 # -- a real kernel with somebody at it
 
 
