@@ -54,6 +54,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(deploy.Predict, "predict:predict"),
     Command(deploy.Deploy, "deploy:deploy"),
     Command(runs.Run, "runs:run"),
+    Command(monitor.Monitor, "monitor:monitor"),
     Command(monitor.Schedule, "schedule:schedule"),
     Command(maintain.Retrain, "retrain:retrain"),
     Command(maintain.Promote, "maintain:promote"),

@@ -217,7 +217,7 @@ def schedules(asker: Asker, spec: Verb, objects: Mapping[str, Any]) -> Table[Sch
         [Schedule(view, asker) for view in views],
         columns=("schedule", "state", "what", "every", "next", "last", "outcome", "alerts"),
         rows=[_row(view) for view in views],
-        pills=("state", "outcome"),
+        pills=("state",),
         empty=f"Make one: {asker.type_next('schedule NOTEBOOK.ipynb --every daily')}",
     )
 

@@ -15,6 +15,7 @@ from lepton_jupyter.faces.flows.data import card_of
 from lepton_jupyter.faces.flows.deploy import endpoint_of
 from lepton_jupyter.faces.flows.evaluate import read_evaluation
 from lepton_jupyter.faces.flows.meaning import find_version, kinds_of, newest_run
+from lepton_jupyter.faces.flows.monitor import read_report
 from lepton_jupyter.faces.flows.runs import find_run
 from lepton_jupyter.faces.flows.schedule import find_schedule
 from lepton_jupyter.faces.objects.journal import Journal
@@ -50,6 +51,8 @@ def show(asker: Asker, spec: Show, objects: Mapping[str, Any]) -> Any:
     if view.state not in ENDED:
         return run_to_its_end(asker, view)
     folder = RunFolder(asker.home.run(view.run_id).root)
+    if view.kind == "monitor":
+        return read_report(folder) or Run(view, asker)
     if view.kind == "retrain" and view.result.get("decision"):
         return Retrained(view, asker)
     return read_evaluation(folder) if view.kind == "evaluate" and folder.result.exists() else Run(view, asker)
