@@ -173,6 +173,8 @@ class Alerts:
         record = schedule.record
         if record.notify_on != "report" or run.state != "completed":
             return
+        if record.every and run.result.get("decision") == "nothing new":  # a retrain each night, with nothing to do
+            return
         if self.store.is_report_told(connection, run.run_id):
             return
         for channel in record.notify:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from lepton_jupyter.core.paths import Home
-from tests.life.conftest import EXAMPLES, NET, Notebook
+from tests.life.conftest import EXAMPLES, NET, CellError, Notebook
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -93,3 +94,164 @@ def test_a_better_model_takes_the_champions_place_and_the_endpoint_follows(
     again = notebook.run("done = %lepton retrain TumorNet", timeout_s=CELL_S)
     assert "nothing new" in again
     assert len(client().models()) == 2
+
+
+def test_a_worse_model_is_not_promoted_and_the_journal_says_why(clinic: tuple[Notebook, Path], client: Any) -> None:
+    notebook, source = clinic
+    append_rows(source, 1500, is_truthful=False)
+    shown = notebook.run("done = %lepton retrain TumorNet", timeout_s=CELL_S)
+    assert "not promoted" in shown
+    assert notebook.run("print(done.decision, done.version, done.champion)").strip() == "keep TumorNet@2 TumorNet@1"
+    assert client().version("TumorNet@champion").ref == "TumorNet@1"
+    reason = notebook.run("print(done.reason)").strip()
+    assert reason.startswith("TumorNet@2 misses what is required: accuracy >= 0.8: FAIL, measured 0.")
+    assert reason in "\n".join(entry.text for entry in client().journal("TumorNet"))
+    assert f"not promoted: {reason}" in notebook.run("%lepton show TumorNet")
+    assert f"not promoted: {reason}" in notebook.run("print([entry.text for entry in lepton.models()[0].journal])")
+    # the same rows make the same model: it is not tried again each night
+    assert "It was judged FAIL and is not the champion." in notebook.run("%lepton retrain TumorNet", timeout_s=CELL_S)
+    assert len(client().models()) == 2
+
+
+def test_with_approve_a_better_model_waits_for_a_person(clinic: tuple[Notebook, Path], client: Any) -> None:
+    notebook, source = clinic
+    append_rows(source, 1500)
+    shown = notebook.run("done = %lepton retrain TumorNet --approve", timeout_s=CELL_S)
+    assert "waits for you" in shown
+    assert "%lepton promote TumorNet@2 champion" in shown
+    assert client().version("TumorNet@champion").ref == "TumorNet@1"
+    notebook.run("%lepton promote TumorNet@2 champion")
+    texts = [entry.text for entry in client().journal("TumorNet")]
+    assert texts[-1].startswith("TumorNet@2 became champion: promoted by ")
+    assert any(text.startswith("waits for you: TumorNet@2 is better than TumorNet@1") for text in texts)
+
+
+def test_where_there_is_no_champion_meeting_what_is_required_is_enough(
+    new_notebook: Callable[..., Notebook], client: Any, tmp_path: Path
+) -> None:
+    source = tmp_path / "clinic.csv"
+    source.write_bytes((EXAMPLES / "breast_cancer.csv").read_bytes())
+    notebook = new_notebook(tmp_path)
+    notebook.run("%lepton data clinic clinic.csv --target diagnosis")
+    notebook.run(NET)
+    notebook.run("%lepton train TumorNet --data clinic --epochs 15 --lr 1e-2", timeout_s=CELL_S)
+    assert "FAIL" in notebook.run('%lepton evaluate TumorNet --require "accuracy >= 1"', timeout_s=CELL_S)
+    append_rows(source, 600)
+    shown = notebook.run(
+        'done = %lepton retrain TumorNet --require "accuracy >= 0.8"\nprint(done.decision, done.champion)',
+        timeout_s=CELL_S,
+    )
+    assert "promote None" in shown
+    assert "TumorNet@2 has no champion to beat, and it meets accuracy >= 0.8." in shown
+    assert client().version("TumorNet@champion").ref == "TumorNet@2"
+
+
+SLEEPY = NET.replace(
+    "        return self.layers(x)",
+    "        import pathlib, time\n"
+    "        time.sleep(0.2 if pathlib.Path('slow').exists() else 0)\n"
+    "        return self.layers(x)",
+)
+
+
+def test_stopping_a_retrain_stops_its_training_and_leaves_the_champion(
+    new_notebook: Callable[..., Notebook], client: Any, tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    source = tmp_path / "clinic.csv"
+    source.write_bytes((EXAMPLES / "breast_cancer.csv").read_bytes())
+    notebook = new_notebook(tmp_path)
+    notebook.run("%lepton data clinic clinic.csv --target diagnosis")
+    notebook.run(SLEEPY)
+    notebook.run("%lepton train TumorNet --data clinic --epochs 15 --lr 1e-2", timeout_s=CELL_S)
+    notebook.run('%lepton evaluate TumorNet --require "accuracy >= 0.8"', timeout_s=CELL_S)
+    append_rows(source, 1500)
+    (tmp_path / "slow").touch()
+    notebook.run("run = %lepton retrain TumorNet --detach", timeout_s=CELL_S)
+    run = client().runs("retrain")[0]
+
+    def training() -> Any:
+        nested = [each for each in client().runs("train") if each.parent == run.run_id]
+        return nested[0] if nested and nested[0].metrics else None
+
+    nested = eventually(training, timeout_s=CELL_S, what="the training inside it has begun")
+    client().stop_run(run.run_id, "the test asked for it")
+    for run_id in (run.run_id, nested.run_id):
+        ended = eventually(lambda i=run_id: (v := client().run(i)).ended_at and v, timeout_s=CELL_S, what="its end")
+        assert ended.state == "stopped", ended
+    assert client().version("TumorNet@champion").ref == "TumorNet@1"
+    assert any(entry.text.startswith("retrain stopped") for entry in client().journal("TumorNet"))
+
+    (tmp_path / "slow").unlink()  # what was stopped half-way does not count: the rows are still new
+    notebook.run("done = %lepton retrain TumorNet", timeout_s=CELL_S)
+    assert notebook.run("print(done.decision, done.dataset)").strip() == "promote clinic@2"
+
+
+SAVED = """
+from sklearn.linear_model import LogisticRegression
+rows = lepton.load("clinic:train").to_pandas()
+names = [name for name in rows if name != "diagnosis"]
+_ = lepton.save(LogisticRegression(max_iter=5000).fit(rows[names], rows["diagnosis"]), name="saved", data="clinic")
+"""
+
+
+def test_what_cannot_be_retrained_is_refused_before_anything_runs(
+    clinic: tuple[Notebook, Path], client: Any, home: Home
+) -> None:
+    notebook, source = clinic
+    n_runs = len(client().runs("retrain"))
+
+    def refused(line: str) -> str:
+        with pytest.raises(CellError) as caught:
+            notebook.run(line, timeout_s=CELL_S)
+        return str(caught.value)
+
+    assert "Did you mean 'TumorNet'?" in refused("%lepton retrain TumorNett")
+    assert "names a version; retrain takes the model" in refused("%lepton retrain TumorNet@1")
+    assert "Did you mean 'accuracy'?" in refused('%lepton retrain TumorNet --require "acuracy > 0.9"')
+    assert "--overlap belongs to a schedule" in refused("%lepton retrain TumorNet --overlap queue")
+    notebook.run(SAVED, timeout_s=CELL_S)
+    assert "saved@1 cannot be trained again by itself: it was saved from a notebook" in refused(
+        '%lepton retrain saved --require "accuracy >= 0.5"'
+    )
+    notebook.run("table = lepton.load('clinic')")
+    notebook.run("%lepton train TumorNet --name once --data table --target diagnosis --epochs 1", timeout_s=CELL_S)
+    assert "was made from the variable 'table'" in refused('%lepton retrain once --require "accuracy >= 0.5"')
+    notebook.run("%lepton train TumorNet --name loose --data clinic --epochs 1", timeout_s=CELL_S)
+    said = refused("%lepton retrain loose")
+    assert "Nothing says what a new loose must meet: loose@1 was never evaluated." in said
+    assert '%lepton retrain loose --require "roc_auc >= 0.9"' in said
+    source.rename(source.with_name("elsewhere.csv"))
+    assert f"is gone: there is no '{source}'" in refused("%lepton retrain TumorNet")
+    assert len(client().runs("retrain")) == n_runs
+
+
+def test_a_retrain_on_a_schedule_does_what_was_defined(clinic: tuple[Notebook, Path], client: Any, home: Home) -> None:
+    notebook, source = clinic
+    notebook.run("%lepton deploy TumorNet@champion --as diagnosis", timeout_s=CELL_S)
+    notebook.run("import os; os.environ['OPS'] = 'json://127.0.0.1:9'")
+    notebook.run('%lepton monitor diagnosis --every 1d --alert "psi > 0.2" --on-alert retrain --notify env:OPS')
+    asked = client().schedule("retrain-TumorNet")
+    assert (asked.every, asked.next_due_at, asked.notify) == ("", None, ("env:OPS",))
+    assert "1d" in notebook.run("%lepton retrain TumorNet --every 1d --approve")
+    notebook.run('%lepton monitor diagnosis --every 1d --alert "psi > 0.3" --on-alert retrain')
+    assert client().schedule("retrain-TumorNet").every == "1d"  # it has a clock of its own: left as it is
+
+    notebook.run("evaluation = lepton.evaluate('TumorNet')", timeout_s=CELL_S)  # requires nothing, and changes nothing
+    append_rows(source, 1500)
+    notebook.run("fired = lepton.tick('retrain-TumorNet')", timeout_s=CELL_S)
+    run = client().runs("retrain")[0]
+    assert (run.schedule, run.state, run.result["decision"]) == ("retrain-TumorNet", "completed", "ask")
+    assert run.result["reason"].endswith("and it meets accuracy >= 0.8.")
+    assert client().schedule("retrain-TumorNet").last.verdict == "waits for you"
+
+    recipe = home.run(client().version("TumorNet@1").run_id)
+    gone = "/gone/bin/python"
+    recipe.record.write_text(recipe.record.read_text().replace(sys.executable, gone))
+    why = f"TumorNet@1 cannot be trained again by itself: the interpreter '{gone}' that trained it is gone."
+    notebook.run("fired = lepton.tick('retrain-TumorNet')", timeout_s=CELL_S)
+    failed = client().runs("retrain")[0]
+    assert (failed.state, failed.error.message) == ("failed", why)
+    assert f"retrain failed: {why}" in [entry.text for entry in client().journal("TumorNet")]
+    with pytest.raises(CellError, match="is gone"):
+        notebook.run("%lepton retrain TumorNet --every 2d")
+    assert client().schedule("retrain-TumorNet").every == "1d"

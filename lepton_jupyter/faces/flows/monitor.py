@@ -50,7 +50,7 @@ def monitor(asker: Asker, spec: Monitor, objects: Mapping[str, Any]) -> Report |
     if spec.on_alert == "retrain":
         from lepton_jupyter.faces.flows.retrain import define_on_alert
 
-        define_on_alert(asker, endpoint)
+        define_on_alert(asker, endpoint, notify=spec.notify)
     if endpoint.state not in ("ready", "starting", "updating"):
         asker.warn(f"Endpoint '{name}' is {endpoint.state}: reports will find no traffic until it is deployed again.")
     return define(asker, record)

@@ -15,9 +15,9 @@ from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.names import parse
 from lepton_jupyter.core.paths import new_run_id
 from lepton_jupyter.faces.asker import Asker
-from lepton_jupyter.faces.flows.ask import new_record, run_to_its_end
-from lepton_jupyter.faces.flows.deploy import who
+from lepton_jupyter.faces.flows.ask import run_to_its_end
 from lepton_jupyter.faces.flows.follow import follow
+from lepton_jupyter.faces.flows.schedule import define, new_schedule
 from lepton_jupyter.faces.objects.retraining import Retrained
 from lepton_jupyter.faces.objects.shown import publish
 from lepton_jupyter.formats.records import DatasetRecord, RunRecord
@@ -65,8 +65,6 @@ def retrain(asker: Asker, spec: Retrain, objects: Mapping[str, Any]) -> Any:
     spec = msgspec.structs.replace(spec, model=plan.model)
     record = _schedule(asker, spec, plan)
     if spec.every is not None:
-        from lepton_jupyter.faces.flows.schedule import define
-
         return define(asker, record)
     _refuse_scheduling(asker, spec)
     return _once(asker, record, is_detached=spec.detach)
@@ -91,8 +89,16 @@ def _once(asker: Asker, schedule: ScheduleRecord, *, is_detached: bool) -> Any:
     return done
 
 
-def define_on_alert(asker: Asker, endpoint: EndpointView) -> str:
-    """Define the retrain that a firing alert starts, where there is none yet, and return its schedule's name.
+def define_on_alert(asker: Asker, endpoint: EndpointView, *, notify: tuple[str, ...] = ()) -> str:
+    """Define the retrain that a firing alert starts, and return its schedule's name; one with a clock stays as it is.
+
+    Parameters
+    ----------
+    asker : Asker
+    endpoint : EndpointView
+        Whose model is trained again.
+    notify : tuple of str
+        Channels that hear what came of it.
 
     Raises
     ------
@@ -106,10 +112,9 @@ def define_on_alert(asker: Asker, endpoint: EndpointView) -> str:
             f"Endpoint '{endpoint.name}' follows no alias: a better champion will not be served by it. To change that: "
             f"{asker.type_next(f'deploy {plan.model}@champion --as {endpoint.name}')}"
         )
-    if all(view.name != name for view in asker.client.schedules()):
-        from lepton_jupyter.faces.flows.schedule import define
-
-        define(asker, _schedule(asker, Retrain(model=plan.model), plan))
+    there = next((view for view in asker.client.schedules() if view.name == name), None)
+    if there is None or not there.every:
+        define(asker, _schedule(asker, Retrain(model=plan.model, notify=notify), plan))
     return name
 
 
@@ -120,32 +125,14 @@ def schedule_name(model: str) -> str:
 
 def _schedule(asker: Asker, spec: Retrain, plan: Plan) -> ScheduleRecord:
     """Return the definition; what must be met is pinned, so that a later evaluation does not change it."""
-    from lepton_jupyter.runner.timing import check_zone, local_zone, parse_every, parse_span
-
-    tz = check_zone(spec.tz) if spec.tz else local_zone()
-    if spec.every is not None:
-        parse_every(spec.every, tz, time.time())
-    template = new_record(asker, "retrain", plan.model, spec)
-    return ScheduleRecord(
+    return new_schedule(
+        asker,
+        spec,
         name=schedule_name(plan.model),
         kind="retrain",
         subject=plan.model,
-        python=template.python,
-        cwd=template.cwd,
-        created_at=template.created_at,
-        every=spec.every or "",
-        tz=tz,
-        catch_up=spec.catch_up,
-        overlap=spec.overlap,
-        timeout_s=parse_span(spec.timeout) if spec.timeout else None,
-        retries=spec.retries,
-        notify=spec.notify,
-        notify_on="report",
         parameters={"require": list(plan.require)},
-        spec=template.spec,
-        command=template.command,
-        who=who(),
-        lepton_version=template.lepton_version,
+        notify_on="report",
     )
 
 
@@ -202,11 +189,18 @@ def _required(asker: Asker, base: VersionView, said: Sequence[str]) -> tuple[str
         parse_requirement(text, base.task)  # type: ignore[arg-type]  # the wire carries it as text
     if not found:
         judged = "evaluated without a requirement" if base.verdict else "never evaluated"
-        metrics = base.evaluation.get("metrics") or base.metrics
-        metric = next((name for name in ("roc_auc", "accuracy", "r2") if name in metrics), "METRIC")
         raise LeptonError(
             f"Nothing says what a new {base.model} must meet: {base.ref} was {judged}.",
-            f'Say it: {asker.type_next(f"""retrain {base.model} --require "{metric} >= 0.9" """).rstrip()}',
+            f"Say it: {asker.type_next(f'retrain {base.model} --require')} {_example(base.task)}",
             code="refused",
         )
     return found
+
+
+def _example(task: str | None) -> str:
+    from lepton_jupyter.stages.evaluate.metrics import PRIMARY, metric_named
+
+    if task not in PRIMARY:
+        return '"METRIC >= NUMBER"'
+    metric = metric_named(PRIMARY[task], task)
+    return f'"{metric.name} >= 0.9"' if metric.greater_is_better else f'"{metric.name} <= NUMBER"'

@@ -22,12 +22,10 @@ from lepton_jupyter.faces.objects.text import Text
 from lepton_jupyter.formats.views import VersionView
 from lepton_jupyter.runner.session import RunSession
 from lepton_jupyter.stages.evaluate.spec import Evaluate
-from lepton_jupyter.stages.maintain.decide import decide
+from lepton_jupyter.stages.maintain.decide import SAID, decide
 
 if TYPE_CHECKING:
     from lepton_jupyter.formats.records import DatasetRecord
-
-N_STEPS = 4
 
 
 class Retraining:
@@ -49,7 +47,6 @@ class Retraining:
         self._nothing_new = ""
         self._evaluation: Evaluation | None = None
         self.version: VersionView | None = None
-        run.progress(0, N_STEPS, "steps")
 
     @cached_property
     def plan(self) -> PlanCard:
@@ -77,7 +74,6 @@ class Retraining:
         self._n_new_rows = self._rows_since_the_champion()
         self.version = self._version_there()
         self._run.note("dataset", self._dataset_ref)
-        self._run.progress(1, N_STEPS, "steps")
         card = card_of(self._asker, self._dataset_ref)
         return DatasetCard(card.record, versions=card.versions, is_new=is_new)
 
@@ -113,10 +109,8 @@ class Retraining:
         there = self.version
         if there is not None and (there.verdict or there.run_id == self._what.base.run_id):
             self._nothing_new = self._why_nothing_new(there)
-            self._run.progress(2, N_STEPS, "steps")
             return Text(f"Not trained. {self._nothing_new}")
         if there is not None:  # an earlier retrain was ended between training and judging
-            self._run.progress(2, N_STEPS, "steps")
             return Text(f"{there.ref} was trained on {self._dataset_ref} already and not judged yet: it is judged now.")
         record = repeat(self._run.home, self._what.recipe, dataset=self._dataset_ref, parent=self._run.record)
         view = follow(self._asker, self._asker.client.submit(record.run_id))
@@ -129,7 +123,6 @@ class Retraining:
                 f"Look at it: {self._asker.type_next(f'open run/{view.run_id}')}",
                 code="failed",
             )
-        self._run.progress(2, N_STEPS, "steps")
         return run
 
     def _why_nothing_new(self, there: VersionView) -> str:
@@ -141,14 +134,12 @@ class Retraining:
     def evaluate(self) -> Evaluation | Text:
         """Judge the new version on the newest test rows, against the champion on those that neither was trained on."""
         if self._nothing_new or self.version is None:
-            self._run.progress(3, N_STEPS, "steps")
             return Text("Not evaluated: nothing was trained.")
         champion = self._what.champion
         spec = Evaluate(
             model=self.version.ref, require=self._what.require, against=champion.ref if champion is not None else None
         )
         self._evaluation = judge(self._asker, spec, self.version, parse(f"{self._dataset_ref}:test", "dataset"))
-        self._run.progress(3, N_STEPS, "steps")
         return self._evaluation
 
     def decide(self) -> Retrained:
@@ -164,10 +155,10 @@ class Retraining:
             "champion": champion.ref if champion is not None else None,
             "dataset": self._dataset_ref,
             "n_new_rows": self._n_new_rows,
-            "evaluation": found.run_id if found is not None else None,
+            "verdict": SAID[what],  # these two are what a schedule and a message show of any report
+            "headline": reason,
         }
         self._run.result(**told)
-        self._run.progress(N_STEPS, N_STEPS, "steps")
         return Retrained(self._asker.client.run(self._run.run_id), self._asker, told)
 
     def _decided(self) -> tuple[str, str]:
