@@ -11,7 +11,13 @@ from IPython.core.interactiveshell import InteractiveShell
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.faces.completion import complete
 
-NAMES = {"dataset": ["wdbc"], "model": ["TumorNet"], "endpoint": ["diagnosis"], "run": ["ab12cd34ef56"]}
+NAMES = {
+    "dataset": ["wdbc"],
+    "model": ["TumorNet"],
+    "endpoint": ["diagnosis"],
+    "schedule": ["weekly"],
+    "run": ["ab12cd34ef56"],
+}
 
 
 class Net:
@@ -31,8 +37,10 @@ class Net:
         ("%lepton train Net --data w", ["wdbc"]),
         ("%lepton evaluate ", ["TumorNet"]),
         ("%lepton predict ", ["TumorNet", "diagnosis"]),
-        ("%lepton stop ", ["diagnosis", "ab12cd34ef56"]),
-        ("%lepton delete ", ["dataset/wdbc", "model/TumorNet", "endpoint/diagnosis"]),
+        ("%lepton stop ", ["diagnosis", "weekly", "ab12cd34ef56"]),
+        ("%lepton tick ", ["weekly"]),
+        ("%lepton monitor ", ["diagnosis"]),
+        ("%lepton delete ", ["dataset/wdbc", "model/TumorNet", "endpoint/diagnosis", "schedule/weekly"]),
         ("%lepton compare TumorNet ", ["TumorNet", "ab12cd34ef56"]),
         ("%lepton nonsense ", None),
         ("print('%lepton tr", None),
