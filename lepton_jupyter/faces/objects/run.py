@@ -57,6 +57,11 @@ class Run(Shown):
         return dict(self._fresh().metrics)
 
     @property
+    def checks(self) -> dict[str, float | None]:
+        """Newest value of every check that alerts are judged by; None where it could not be measured."""
+        return dict(self._fresh().checks)
+
+    @property
     def notes(self) -> dict[str, Any]:
         """Facts that the run told: ``threads``, ``device``, ``best_epoch`` …"""
         return dict(self._fresh().notes)
@@ -188,6 +193,11 @@ def metrics_of(view: RunView, history: History) -> dict[str, float]:
     return {**view.metrics, **history.metrics}
 
 
+def checks_of(view: RunView) -> dict[str, float]:
+    """Return the checks of a run that could be measured."""
+    return {name: value for name, value in view.checks.items() if value is not None}
+
+
 def remarks(view: RunView) -> list[str]:
     """Return what went wrong or what is being waited for."""
     found = [f"waiting for {view.needs}"] if view.needs and view.state == "queued" else []
@@ -202,8 +212,9 @@ def run_text(view: RunView, history: History) -> str:
     pairs = facts_of(view, history, time.time())
     parts.append("  " + "  ".join(f"{key} {value}" for key, value in pairs) if pairs else "")
     metrics = metrics_of(view, history)
-    if metrics:
-        parts.append("  " + "  ".join(f"{key} {html.number(value)}" for key, value in sorted(metrics.items())))
+    for values in (metrics, checks_of(view)):
+        if values:
+            parts.append("  " + "  ".join(f"{key} {html.number(value)}" for key, value in sorted(values.items())))
     parts += [f"  {text}" for text in remarks(view)]
     return "\n".join(part for part in parts if part)
 
@@ -221,6 +232,7 @@ def run_html(view: RunView, history: History) -> str:
         html.bar(share) if is_moving else "",
         html.facts(facts_of(view, history, time.time())),
         _metrics_html(metrics_of(view, history)),
+        _metrics_html(checks_of(view)),
         curve(history.losses, unit=str(progress.get("unit", "step"))),
         html.lines(remarks(view), colour=bad if view.error else ""),
         badge=view.state,
