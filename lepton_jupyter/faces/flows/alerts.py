@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.faces.asker import Asker
+from lepton_jupyter.faces.flows.deploy import who
 from lepton_jupyter.faces.objects.alert import Alert
 from lepton_jupyter.faces.objects.table import Table
 from lepton_jupyter.faces.objects.when import clock
@@ -33,10 +32,10 @@ def alerts(asker: Asker, spec: Alerts, objects: Mapping[str, Any]) -> Table[Aler
         line = asker.type_next(f'alerts --{flag} {number} --why "new clinic since Monday"')
         raise LeptonError(f"--{flag} needs a reason: it is recorded with your name.", f"For instance: {line}")
     if spec.ack is not None:
-        view = asker.client.acknowledge_alert(number, who=_who(), why=str(spec.why))
+        view = asker.client.acknowledge_alert(number, who=who(), why=str(spec.why))
     else:
         until = time.time() + spec.hours * 3600
-        view = asker.client.silence_alert(number, until=until, who=_who(), why=str(spec.why))
+        view = asker.client.silence_alert(number, until=until, who=who(), why=str(spec.why))
     return Alert(view, asker)
 
 
@@ -53,14 +52,3 @@ def _table(asker: Asker) -> Table[Alert]:
         pills=("state",),
         empty=f"Ask to be told: {asker.type_next(EXAMPLE)}",
     )
-
-
-def _who() -> str:
-    """Return the person's name, for the record."""
-    said = os.environ.get("JUPYTERHUB_USER")
-    if said:
-        return said
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
-        return f"user {os.getuid()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,9 +52,9 @@ def _evaluate_first(asker: Asker, version: VersionView) -> None:
 
 
 def who() -> str:
-    """Return the name of whoever asks; empty for a user without one."""
+    """Return the name of whoever asks (on a Hub all may be one system user); empty for a user without one."""
     try:
-        return getpass.getuser()
+        return os.environ.get("JUPYTERHUB_USER") or getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers
         return ""
 
