@@ -16,7 +16,7 @@ from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import Home, RunFolder
 from lepton_jupyter.formats.bundle import MANIFEST
 from lepton_jupyter.formats.events import EventWriter
-from lepton_jupyter.runner import ending, truth
+from lepton_jupyter.runner import ending, report, truth
 from lepton_jupyter.runner.ending import Ending
 from lepton_jupyter.runner.kernel import RunKernel, why_ended
 from lepton_jupyter.runner.request import environment_of, read_record
@@ -59,6 +59,7 @@ class Supervised:
             kernel.remove_files()
         end = self._finish_stopped(end)
         self.folder.reserve.unlink(missing_ok=True)
+        self._export()
         return self._copy_out(end)
 
     def _kernel(self) -> RunKernel:
@@ -174,6 +175,13 @@ class Supervised:
         async with asyncio.timeout(BUNDLING_S):
             await kernel.connect()
             return await kernel.execute_silently(FINISH)
+
+    def _export(self) -> None:
+        """Make the page of a run that nobody watches; where that fails, the run says so and ends as it would."""
+        if report.is_reported(self.record) and self.folder.notebook.exists():
+            problem = report.export_beside(self.folder)
+            if problem:
+                self.events.write("note", key="no_report", value=f"report.html could not be made: {problem}")
 
     def _copy_out(self, end: Ending) -> Ending:
         """Copy the executed notebook to where ``--to`` says."""
