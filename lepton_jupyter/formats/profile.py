@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from lepton_jupyter.formats.packing import Packed
@@ -17,6 +17,8 @@ from lepton_jupyter.formats.schema import SENTINEL, Schema
 MAX_BINS = 64
 N_BINS = 10
 MAX_CATEGORIES = 100
+ROWS_A_VALUE = 20  # on average, of a column that knows a few values only
+ONCE_SHARE = 0.005  # of its rows may hold a value seen once
 MIN_EXPECTED = (
     5.0  # rarer cells are pooled: Cochran (1954), Some methods for strengthening the common chi-squared tests
 )
@@ -28,13 +30,16 @@ class NumberProfile(Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     edges : tuple of float
-        Inner edges, ascending, at most 63: bin i holds ``edges[i - 1] <= x < edges[i]``, the outer bins are open. A
-        column of one value has that value between two edges, so that another one is seen.
+        Inner edges, ascending, at most 63: bin i holds ``edges[i - 1] <= x < edges[i]``, the outer bins are open.
     counts : tuple of int
         Rows in each bin: one more than edges.
     missing : int
     minimum, maximum, mean, std : float or None
         Of the values there are; None where there is none. `std` is that of the population (divided by n).
+    values : tuple of float
+        Where a column knows a few values only, these, each the lowest of its bin; else empty.
+    other : int
+        Rows with a value that is none of `values`: they are in no bin.
     """
 
     edges: tuple[float, ...]
@@ -44,18 +49,20 @@ class NumberProfile(Struct, frozen=True, kw_only=True):
     maximum: float | None = None
     mean: float | None = None
     std: float | None = None
+    values: tuple[float, ...] = ()
+    other: int = 0
 
     @property
     def n_values(self) -> int:
         """Rows that have a value."""
-        return sum(self.counts)
+        return sum(self.counts) + self.other
 
     def merged_bins(self, n_bins: int = N_BINS) -> tuple[int, ...]:
         """Return the places in `edges` that part this column's rows into about `n_bins` equal bins."""
         if len(self.counts) <= n_bins:
             return tuple(range(len(self.edges)))
         below = np.cumsum(self.counts)[:-1]
-        wanted = np.arange(1, n_bins) / n_bins * self.n_values
+        wanted = np.arange(1, n_bins) / n_bins * sum(self.counts)
         return tuple(sorted({int(np.argmin(np.abs(below - share))) for share in wanted}))
 
 
@@ -123,7 +130,8 @@ def build(schema: Schema, packed: Packed) -> Profile:
     numbers = {}
     for place, column in enumerate(schema.num):
         values = _present(packed.num[:, place])
-        numbers[column.name] = _count_numbers(values, len(packed.num) - len(values), _edges(values))
+        missing = len(packed.num) - len(values)
+        numbers[column.name] = _count_numbers(values, missing, _edges(values), _few_values(values))
     texts = {}
     for place, column in enumerate(schema.txt):
         counter = Counter(packed.txt[:, place].tolist())
@@ -145,8 +153,9 @@ def count(reference: Profile, schema: Schema, packed: Packed) -> Profile:
     numbers = {}
     for place, column in enumerate(schema.num):
         values = _present(packed.num[:, place])
-        edges = np.asarray(reference.numbers[column.name].edges, dtype=np.float64)
-        numbers[column.name] = _count_numbers(values, len(packed.num) - len(values), edges)
+        ours = reference.numbers[column.name]
+        edges, known = (np.asarray(part, dtype=np.float64) for part in (ours.edges, ours.values))
+        numbers[column.name] = _count_numbers(values, len(packed.num) - len(values), edges, known)
     texts = {
         column.name: _count_texts(packed.txt[:, place], reference.texts[column.name].categories)
         for place, column in enumerate(schema.txt)
@@ -164,8 +173,6 @@ def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.empty(0)
     is_new = np.concatenate(([True], values[1:] != values[:-1]))
     unique = values[is_new]
-    if len(unique) == 1:
-        return np.array([unique[0], np.nextafter(unique[0], np.inf)])
     if len(unique) <= MAX_BINS:
         return unique[1:]
     places = (np.arange(1, MAX_BINS) / MAX_BINS * len(values)).astype(np.intp)
@@ -173,9 +180,23 @@ def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return edges[edges > values[0]]
 
 
-def _count_numbers(values: NDArray[np.float64], missing: int, edges: NDArray[np.float64]) -> NumberProfile:
-    """Count sorted values."""
-    ends = np.concatenate((np.searchsorted(values, edges, side="left"), [len(values)]))
+def _few_values(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the values that a column knows, where another one would be news: a few, each seen again and again.
+
+    The share of rows with values never seen so far is about the share of those seen once (Good 1953, The population
+    frequencies of species).
+    """
+    unique, counts = np.unique(values, return_counts=True)
+    is_few = len(unique) <= MAX_BINS and len(values) >= ROWS_A_VALUE * len(unique)
+    return unique if is_few and (counts == 1).sum() <= ONCE_SHARE * len(values) else np.empty(0)
+
+
+def _count_numbers(
+    values: NDArray[np.float64], missing: int, edges: NDArray[np.float64], known: NDArray[np.float64]
+) -> NumberProfile:
+    """Count sorted values; those that are none of the known ones apart, where there are such."""
+    binned = values[np.isin(values, known)] if len(known) else values
+    ends = np.concatenate((np.searchsorted(binned, edges, side="left"), [len(binned)]))
     counts = np.diff(ends, prepend=0)
     is_empty = len(values) == 0
     return NumberProfile(
@@ -186,6 +207,8 @@ def _count_numbers(values: NDArray[np.float64], missing: int, edges: NDArray[np.
         maximum=None if is_empty else float(values[-1]),
         mean=None if is_empty else float(values.mean()),
         std=None if is_empty else float(values.std()),
+        values=tuple(known.tolist()),
+        other=len(values) - len(binned),
     )
 
 
@@ -217,25 +240,23 @@ def merge(first: Profile, second: Profile) -> Profile:
 
 
 def _merge_numbers(name: str, a: NumberProfile, b: NumberProfile) -> NumberProfile:
-    if a.edges != b.edges:
+    if (a.edges, a.values) != (b.edges, b.values):
         raise ValueError(f"'{name}' was counted over different edges")
-    counts = tuple(x + y for x, y in zip(a.counts, b.counts, strict=True))
-    missing = a.missing + b.missing
+    merged = structs.replace(
+        a,
+        counts=tuple(x + y for x, y in zip(a.counts, b.counts, strict=True)),
+        missing=a.missing + b.missing,
+        other=a.other + b.other,
+    )
     if a.mean is None or a.std is None or a.minimum is None or a.maximum is None:
-        return NumberProfile(
-            edges=a.edges, counts=counts, missing=missing, minimum=b.minimum, maximum=b.maximum, mean=b.mean, std=b.std
-        )
+        return structs.replace(merged, minimum=b.minimum, maximum=b.maximum, mean=b.mean, std=b.std)
     if b.mean is None or b.std is None or b.minimum is None or b.maximum is None:
-        return NumberProfile(
-            edges=a.edges, counts=counts, missing=missing, minimum=a.minimum, maximum=a.maximum, mean=a.mean, std=a.std
-        )
+        return merged
     n, m = a.n_values, b.n_values
     delta = b.mean - a.mean
     squares = n * a.std**2 + m * b.std**2 + delta**2 * n * m / (n + m)
-    return NumberProfile(
-        edges=a.edges,
-        counts=counts,
-        missing=missing,
+    return structs.replace(
+        merged,
         minimum=min(a.minimum, b.minimum),
         maximum=max(a.maximum, b.maximum),
         mean=a.mean + delta * m / (n + m),
@@ -253,8 +274,8 @@ def _merge_texts(name: str, a: TextProfile, b: TextProfile) -> TextProfile:
 def cells(reference: Profile, window: Profile, name: str) -> tuple[list[str], list[int], list[int]]:
     """Return a column's cells: what each is called, its rows in the reference, its rows in the window.
 
-    Numbers: about ten bins of equal rows in the reference, and one for missing values. Text: the categories, any other
-    value, missing values. Cells without a row on either side are left in.
+    Numbers: about ten bins of equal rows in the reference; text: the categories. Then any other value, and missing
+    ones. Cells without a row on either side are left in.
 
     Raises
     ------
@@ -268,24 +289,23 @@ def cells(reference: Profile, window: Profile, name: str) -> tuple[list[str], li
         names = [*of_text.categories, "other", "missing"]
         return names, [*of_text.counts, of_text.other, of_text.missing], [*other.counts, other.other, other.missing]
     ours, theirs = reference.numbers[name], window.numbers[name]
-    if ours.edges != theirs.edges:
+    if (ours.edges, ours.values) != (theirs.edges, theirs.values):
         raise ValueError(f"'{name}' was counted over different edges")
     places = ours.merged_bins()
-    names = [*_bin_names([ours.edges[place] for place in places]), "missing"]
     return (
-        names,
-        [*_sums(ours.counts, places), ours.missing],
-        [*_sums(theirs.counts, places), theirs.missing],
+        [*_bin_names(ours, places), "other", "missing"],
+        [*_sums(ours.counts, places), ours.other, ours.missing],
+        [*_sums(theirs.counts, places), theirs.other, theirs.missing],
     )
 
 
-def _bin_names(edges: list[float]) -> list[str]:
-    if not edges:
+def _bin_names(column: NumberProfile, places: tuple[int, ...]) -> list[str]:
+    if column.values and len(places) == len(column.edges):
+        return [f"{value:.6g}" for value in column.values]
+    if not places:
         return ["any"]
-    shown = [f"{edge:.4g}" for edge in edges]
-    between = [low if low == high else f"{low} – {high}" for low, high in pairwise(shown)]
-    is_one_value = len(edges) == 2 and shown[0] == shown[1]
-    return [f"< {shown[0]}", *between, f"{'>' if is_one_value else '≥'} {shown[-1]}"]
+    shown = [f"{column.edges[place]:.4g}" for place in places]
+    return [f"< {shown[0]}", *(f"{low} – {high}" for low, high in pairwise(shown)), f"≥ {shown[-1]}"]
 
 
 def psi(reference: Profile, window: Profile, *, deff: Mapping[str, float] | None = None) -> dict[str, Shift]:

@@ -16,14 +16,12 @@ from lepton_jupyter.stages.monitor.tables import tables
 from lepton_jupyter.stages.monitor.window import MonitorWindow
 
 
-def report(window: MonitorWindow, *, run_id: str = "") -> MonitorRecord:
+def report(window: MonitorWindow) -> MonitorRecord:
     """Judge a window.
 
     Parameters
     ----------
     window : MonitorWindow
-    run_id : str
-        For the record.
 
     Returns
     -------
@@ -37,7 +35,7 @@ def report(window: MonitorWindow, *, run_id: str = "") -> MonitorRecord:
     record = MonitorRecord(
         endpoint=window.endpoint,
         version=window.version,
-        run_id=run_id,
+        run_id="",
         verdict=_verdict(about, columns),
         headline="",
         window=about,

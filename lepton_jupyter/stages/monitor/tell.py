@@ -1,8 +1,8 @@
-"""What a report's run writes and says: its record, its picture, its checks, its summary."""
+"""What a report's run writes and says at its end: its record, its picture, its summary."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import msgspec
 
 from lepton_jupyter.core.files import write_atomic
 from lepton_jupyter.core.paths import RunFolder
@@ -12,22 +12,13 @@ from lepton_jupyter.formats.monitor import MonitorRecord
 from lepton_jupyter.stages.monitor.picture import draw
 
 
-class Checking(Session, Protocol):
-    """The session of a run that makes checks."""
-
-    def check(self, name: str, value: float | None) -> None:
-        """Record a value by which alerts are judged."""
-
-
-def tell(session: Checking, record: MonitorRecord) -> None:
-    """Write ``result.json`` and ``report.png``, then say every check and the result: who hears of it can read it."""
+def tell(session: Session, record: MonitorRecord) -> None:
+    """Write ``result.json`` and ``report.png``, then say the result: who hears of it can read them."""
     folder = RunFolder(session.folder)
-    write_atomic(folder.result, encode(record))
+    write_atomic(folder.result, encode(msgspec.structs.replace(record, run_id=session.run_id)))
     picture = draw(record)
     if picture is not None:
         write_atomic(folder.picture, picture)
-    for name, value in record.checks.items():
-        session.check(name, value)
     session.result(
         verdict=record.verdict,
         headline=record.headline,
