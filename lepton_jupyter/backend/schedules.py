@@ -280,8 +280,18 @@ class Schedules:
             self._heed_clock(now)
             for row in self.store.due(now):
                 self._claim(row, now)
-            for firing in self.store.open_firings():
-                self._go_on(firing, now)
+            rows = {row.name: row for row in self.store.rows()}
+            firings = self.store.open_firings()
+            going = {each.schedule for each in firings if _is_going(each)}
+            for firing in firings:
+                row_of_it = rows.get(firing.schedule)
+                if row_of_it is None:
+                    self.store.close(firing)
+                elif firing.state != "waiting":
+                    self._go_on(row_of_it, firing, now)
+                elif firing.schedule not in going:
+                    going.add(firing.schedule)  # the oldest of those that wait goes first
+                    self._release(row_of_it, firing, now)
             return self._look_again(now)
 
     def _heed_clock(self, now: float) -> None:
@@ -303,22 +313,20 @@ class Schedules:
         found = passed(timing, row.next_due_at, now=now, anchor_at=row.anchor_at, catch_up=row.record.catch_up)
         self.store.claim(row, found.dues, next_due_at=found.next_due_at, now=now)
 
-    def _go_on(self, firing: FiringRow, now: float) -> None:
-        """Do the next thing about an open firing, and whatever that makes possible."""
-        row = self.store.row(firing.schedule)
-        if row is None:
-            self.store.close(firing)
-        elif firing.state == "waiting":
-            is_time = firing.retry_at is None or not now < firing.retry_at <= now + LAST_RETRY_S
-            if is_time and self.store.release(firing, now=now):
-                self._launch(row, self.store.firing(firing.id), now)
-        elif firing.state == "claimed":
+    def _release(self, row: ScheduleRow, firing: FiringRow, now: float) -> None:
+        """Let a firing that waits have its run, where it is time for it."""
+        is_time = firing.retry_at is None or not now < firing.retry_at <= now + LAST_RETRY_S
+        if is_time and self.store.release(firing, now=now):
+            self._launch(row, self.store.firing(firing.id), now)
+
+    def _go_on(self, row: ScheduleRow, firing: FiringRow, now: float) -> None:
+        """Do the next thing about an open firing."""
+        if firing.state == "claimed":
             self._launch(row, firing, now)
-        elif firing.state == "fired":
-            if firing.run is None or firing.run.state in ENDED:
-                self._close(row, firing, now)
-        else:
+        elif firing.state != "fired":
             self._tell_failure(row, firing)
+        elif not _is_going(firing):
+            self._close(row, firing, now)
 
     def _launch(self, row: ScheduleRow, firing: FiringRow, now: float) -> str:
         """Make and submit the run of a claimed firing; return why that failed, or nothing."""
@@ -426,6 +434,11 @@ class Schedules:
             self.store.save_checks(run.view, ended_at or self.now())
         if run.record.schedule is not None:
             self._look_at = 0.0
+
+
+def _is_going(firing: FiringRow) -> bool:
+    has_run = firing.run is not None and firing.run.state not in ENDED
+    return firing.state == "claimed" or (firing.state == "fired" and has_run)
 
 
 def _timing(row: ScheduleRow, now: float) -> Timing | None:

@@ -24,6 +24,8 @@ from lepton_jupyter.formats.records import Card, RunRecord
 from lepton_jupyter.formats.schema import Column, Schema
 from lepton_jupyter.runner.request import prepare_run
 
+from .bench import bench as bench  # a fixture
+
 
 def cells(*sources: str) -> dict[str, Any]:
     """Return a notebook of these code cells."""
