@@ -22,6 +22,7 @@ from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.runner.channels import resolve
 
 LIMIT_S = 90  # longer than its backend waits for it: it ends even where that one is gone
+CONNECT_S, READ_S = 10.0, 30.0  # after apprise's own four seconds a slow channel would get it twice
 SHORTEST_SECRET = 4
 MAX_REASON = 500
 KINDS = {"[FIRING]": "failure", "[RESOLVED]": "success"}
@@ -77,6 +78,10 @@ def _notify(address: str, message: Message) -> bool:
     target = Apprise.instantiate(_as_text(address), asset=asset)
     if target is None:
         raise ValueError("it is no address that a message can go to")
+    if "cto=" not in address:
+        target.socket_connect_timeout = CONNECT_S
+    if "rto=" not in address:
+        target.socket_read_timeout = READ_S
     attached = None
     if message.picture and Path(message.picture).is_file():
         attached = AppriseAttachment(asset=asset)
