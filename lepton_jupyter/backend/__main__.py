@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -38,6 +39,23 @@ def listen(runtime: Runtime) -> socket.socket:
     return server
 
 
+class _Server(uvicorn.Server):
+    """A server that ends its streams as soon as it is told to go, and has no keeper back any more."""
+
+    def __init__(self, config: uvicorn.Config, app: App) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end."""
+        super().handle_exit(sig, frame)
+        threading.Thread(target=self._let_go, daemon=True).start()  # a signal may come while a lock is held
+
+    def _let_go(self) -> None:
+        self._app.service.stop_clocks()
+        self._app.end_streams()
+
+
 def serve(home: Home) -> int:
     """Answer until the end; return the exit status that tells the keeper why."""
     runtime = home.runtime().make()
@@ -54,13 +72,13 @@ def serve(home: Home) -> int:
     config = uvicorn.Config(
         app.asgi(), lifespan="off", log_level="warning", access_log=False, timeout_graceful_shutdown=CLOSE_STREAMS_S
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, app)
 
     def watch() -> None:
         while not lock.is_swept() and home.state_db.exists():
             if closing.wait(LOOK_S):
                 return
-        app.is_stopping = True
+        app.end_streams()
         server.should_exit = True
 
     closing = threading.Event()

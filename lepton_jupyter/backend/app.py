@@ -101,6 +101,11 @@ class App:
             exception_handlers={LeptonError: tell_error},
         )
 
+    def end_streams(self) -> None:
+        """Let every stream come to its end, so that the server can; from any thread."""
+        self.is_stopping = True
+        self._board.board.close()
+
     async def health(self, _: Request) -> Response:
         """Answer without a thread: also while all of them are busy."""
         return answer(self.service.health())
@@ -179,8 +184,7 @@ class App:
         body = await body_of(request, StopBody)
         if body.what != "backend":
             raise LeptonError(f"'{body.what}' cannot be stopped here. Known: backend.")
-        self.is_stopping = True
-        self._board.board.close()
+        self.end_streams()
         self.service.runs.is_accepting = False
         await run_in_threadpool(self.service.dismiss_keeper)
         self._stop()

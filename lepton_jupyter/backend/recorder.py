@@ -105,6 +105,8 @@ class Recorder:
         try:
             if not self.is_up:
                 self.tracking.experiment_id()
+            elif not self.store.has_unrecorded():
+                return
             for row in self.store.unrecorded_runs():
                 self._run(row)
             self._moves()

@@ -99,6 +99,10 @@ class Service:
         heartbeat.beat(self.home, is_last=True)
         self.store.close()
 
+    def stop_clocks(self) -> None:
+        """Begin nothing more: no run, no endpoint, and no keeper that would have this backend back."""
+        self._is_closed.set()
+
     def _every(self, tick: Callable[[], None], pause_s: float) -> None:
         while not self._is_closed.is_set():
             try:
@@ -277,7 +281,7 @@ class Service:
 
     def dismiss_keeper(self, timeout_s: float = 3.0) -> None:
         """End the keeper, so that nobody has this backend back."""
-        self._is_closed.set()  # the clock that would start another one
+        self.stop_clocks()
         keeper = holder(self.runtime.keeper_lock)
         deadline = time.monotonic() + timeout_s
         while keeper is not None and keeper.send(signal.SIGTERM) and time.monotonic() < deadline:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, Table, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, and_, delete, func, insert, or_, select, update
 
 from lepton_jupyter.backend.tables import aliases, endpoints, open_database, releases, runs, versions
 from lepton_jupyter.core.paths import Home
@@ -39,7 +39,7 @@ class AliasMove(Struct, kw_only=True):
     is_recorded: bool
 
 
-class EndpointRow(Struct, kw_only=True):
+class EndpointRow(Struct, kw_only=True, frozen=True):
     """What an endpoint shall be."""
 
     name: str
@@ -71,6 +71,8 @@ class Store:
 
     def __init__(self, home: Home) -> None:
         self.engine = open_database(home.state_db)
+        self._endpoints: tuple[int, list[EndpointRow]] = (-1, [])  # as of which change; read five times a second
+        self._n_endpoint_changes = 0
 
     def close(self) -> None:
         """Close the file."""
@@ -153,6 +155,16 @@ class Store:
             connection.execute(delete(runs).where(runs.c.run_id == run_id))
 
     # -- how far MLflow is
+
+    def has_unrecorded(self) -> bool:
+        """Whether there is anything that MLflow has not heard of: one question, asked every second."""
+        waiting = (
+            select(runs.c.run_id).where(~runs.c.is_recorded, runs.c.state != "queued"),
+            select(aliases.c.id).where(~aliases.c.is_recorded),
+            select(versions.c.run_id).where(versions.c.is_deleted),
+        )
+        found = self._rows(select(or_(*(question.exists() for question in waiting)).label("is_any")))
+        return bool(found[0]["is_any"])
 
     def unrecorded_runs(self) -> list[RecordedRun]:
         """Return the runs of which MLflow does not have everything, oldest first."""
@@ -276,20 +288,26 @@ class Store:
                 connection.execute(update(endpoints).where(endpoints.c.name == row.name).values(**values))
             if release is not None:
                 connection.execute(insert(releases).values(**msgspec.structs.asdict(release)))
+        self._n_endpoint_changes += 1
 
     def save_process(self, name: str, process: str) -> None:
         """Record which process was started for an endpoint."""
         with self._write() as connection:
             connection.execute(update(endpoints).where(endpoints.c.name == name).values(process=process))
+        self._n_endpoint_changes += 1
 
     def endpoints(self) -> list[EndpointRow]:
-        """Return every endpoint, newest first."""
-        return [EndpointRow(**row) for row in self._rows(select(endpoints).order_by(endpoints.c.created_at.desc()))]
+        """Return every endpoint, newest first; from memory where nothing was written since."""
+        changes = self._n_endpoint_changes  # before the look: what is written meanwhile is read the next time
+        known, rows = self._endpoints
+        if known != changes:
+            rows = [EndpointRow(**row) for row in self._rows(select(endpoints).order_by(endpoints.c.created_at.desc()))]
+            self._endpoints = (changes, rows)
+        return list(rows)
 
     def endpoint(self, name: str) -> EndpointRow | None:
         """Return one endpoint, or None."""
-        found = self._rows(select(endpoints).where(endpoints.c.name == name))
-        return EndpointRow(**found[0]) if found else None
+        return next((row for row in self.endpoints() if row.name == name), None)
 
     def releases(self, name: str) -> list[ReleaseRow]:
         """Return an endpoint's history, oldest first."""
@@ -301,6 +319,7 @@ class Store:
         with self._write() as connection:
             connection.execute(delete(releases).where(releases.c.endpoint == name))
             connection.execute(delete(endpoints).where(and_(endpoints.c.name == name)))
+        self._n_endpoint_changes += 1
 
 
 def _columns(table: Table, *without: str) -> Any:

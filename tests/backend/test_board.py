@@ -11,15 +11,18 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 
 from lepton_jupyter.backend.board import Board, Listener
 from lepton_jupyter.backend.board_routes import curve_of
 from lepton_jupyter.client.client import Client
+from lepton_jupyter.client.shutdown import shut_down
 from lepton_jupyter.core.paths import Home, RunFolder
 from lepton_jupyter.formats.events import EventWriter
 from lepton_jupyter.formats.views import DeployRequest, RunView
@@ -153,6 +156,33 @@ def test_a_stream_ends_when_the_backend_is_stopped(home: Home, listen: Callable[
     eventually(lambda: stream.of("board"))
     client.stop_backend()
     eventually(lambda: stream.is_over)
+
+
+@pytest.mark.slow
+def test_a_shutdown_leaves_no_process_while_somebody_listens(
+    home: Home, listen: Callable[[], Stream], eventually: Wait
+) -> None:
+    Client.connect(home)
+    stream = listen()
+    eventually(lambda: stream.of("board"))
+    shut_down(home)
+    stream.join(30)
+    assert stream.is_over
+    deadline = time.monotonic() + 4  # a keeper that came back would be there by then
+    while time.monotonic() < deadline:
+        assert processes_of(home) == []
+        time.sleep(0.2)
+
+
+def processes_of(home: Home) -> list[str]:
+    """Return the command lines of whatever lives for a home."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            argv = process.cmdline()
+            if str(home.root) in argv:
+                found.append(" ".join(argv))
+    return found
 
 
 class Views:

@@ -6,16 +6,18 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import event
 
 from lepton_jupyter.backend import tables
 from lepton_jupyter.backend.store import EndpointRow, ReleaseRow, Store
 from lepton_jupyter.backend.tables import is_network_file_system, metadata
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import Home
-from lepton_jupyter.formats.views import VersionView
+from lepton_jupyter.formats.views import RunView, VersionView
 
 
 def version(run_id: str, created_at: float = 1.0) -> VersionView:
@@ -104,4 +106,43 @@ def test_an_endpoint_and_its_release_are_one_transaction(home: Home) -> None:
     found = store.endpoint("e")
     assert found is not None and found.process == "{}"
     assert [release.action for release in store.releases("e")] == ["deploy"]
+    store.close()
+
+
+def test_endpoints_are_read_from_the_file_only_where_something_was_written(home: Home) -> None:
+    store = Store(home)
+    row = EndpointRow(name="e", created_at=1.0, is_wanted=True, model="Net", run_id="aaaa", port=1, release=1)
+    store.save_endpoint(row)
+    assert [each.port for each in store.endpoints()] == [1]
+    asked: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda _, __, statement, *___: asked.append(statement))
+    assert store.endpoint("e") is not None
+    assert (store.endpoint("f"), len(store.endpoints()), asked) == (None, 1, [])
+    store.save_endpoint(msgspec.structs.replace(row, port=2))
+    store.save_process("e", "{}")
+    found = store.endpoint("e")
+    assert found is not None
+    assert (found.port, found.process) == (2, "{}")
+    store.drop_endpoint("e")
+    assert store.endpoints() == []
+    store.close()
+
+
+def test_what_mlflow_has_not_heard_of_is_known_by_one_question(home: Home) -> None:
+    store = Store(home)
+    assert not store.has_unrecorded()
+    run = RunView(run_id="r", kind="train", title="t", state="queued", created_at=1.0)
+    store.add_run(run)
+    assert not store.has_unrecorded()  # nothing to say about it yet
+    store.save_run(msgspec.structs.replace(run, state="running"))
+    assert store.has_unrecorded()
+    store.save_recorded("r", is_recorded=True)
+    assert not store.has_unrecorded()
+    store.move_alias("Net", "champion", "r")
+    assert store.has_unrecorded()
+    store.mark_move_recorded(store.unrecorded_moves()[0].id)
+    store.add_version(version("r"))
+    assert not store.has_unrecorded()
+    store.mark_version_deleted("r")
+    assert store.has_unrecorded()
     store.close()
