@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.predicted import pack_predictions, schema_of_predictions
 from lepton_jupyter.formats.profile import Profile, count
-from lepton_jupyter.stages.monitor.drift import FEWEST_EFFECTIVE, Judged, codes, judge
+from lepton_jupyter.stages.monitor.drift import FEWEST_EFFECTIVE, Judged, cells_of, judge
 from lepton_jupyter.stages.monitor.effective import Dependence, dependence
 from lepton_jupyter.stages.monitor.window import MonitorWindow
 
@@ -68,7 +68,7 @@ def compare(window: MonitorWindow) -> Compared | None:
     has_both = window.predicted is not None and bool(is_ours.any())
     before = window.predicted if window.predicted is not None and has_both else _NOTHING
     now = count(before, columns, Packed(outputs.num[is_ours], outputs.txt[is_ours])) if has_both else _NOTHING
-    cells = codes(reference, schema, packed) | (codes(before, columns, outputs) if has_both else {})
+    cells = cells_of(reference, schema, packed) | (cells_of(before, columns, outputs) if has_both else {})
     seen = dependence(cells, window.ids)
     n_effective = window.n_rows / seen.deff
     judged = judge([(reference, counts), (before, now)], deff=seen.by_column) if n_effective >= FEWEST_EFFECTIVE else {}

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.profile import NumberProfile, Profile, Shift, psi
 from lepton_jupyter.formats.schema import SENTINEL, Schema
+from lepton_jupyter.stages.monitor.effective import Cells
 
 FEWEST_EFFECTIVE = 300  # effective rows under which nothing is said of drift; a house rule
 ALPHA = 0.05  # of all columns together, by Holm
@@ -112,9 +112,9 @@ def holm(values: Iterable[float]) -> list[float]:
     return corrected
 
 
-def codes(reference: Profile, schema: Schema, packed: Packed) -> dict[str, NDArray[np.intp]]:
-    """Return each row's cell [N] in every column: the bin or category of the reference, the last ones for the rest."""
-    found: dict[str, NDArray[np.intp]] = {}
+def cells_of(reference: Profile, schema: Schema, packed: Packed) -> dict[str, Cells]:
+    """Return in which cell each row [N] lies in every column: the reference's bins or categories, then the rest."""
+    found: dict[str, Cells] = {}
     for place, column in enumerate(schema.num):
         values, ours = packed.num[:, place], reference.numbers[column.name]
         edges = np.asarray([ours.edges[one] for one in ours.merged_bins()])
@@ -122,12 +122,13 @@ def codes(reference: Profile, schema: Schema, packed: Packed) -> dict[str, NDArr
         if ours.values:
             bins[~np.isin(values, ours.values)] = len(edges) + 1
         bins[np.isnan(values)] = len(edges) + 2
-        found[column.name] = bins
+        found[column.name] = Cells(bins, len(edges) + 1)
     for place, column in enumerate(schema.txt):
         categories = reference.texts[column.name].categories
         known = {SENTINEL: len(categories) + 1} | {category: at for at, category in enumerate(categories)}
         texts = packed.txt[:, place]
-        found[column.name] = np.fromiter((known.get(text, len(categories)) for text in texts), np.intp, len(texts))
+        codes = np.fromiter((known.get(text, len(categories)) for text in texts), np.intp, len(texts))
+        found[column.name] = Cells(codes)
     return found
 
 
