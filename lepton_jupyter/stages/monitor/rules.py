@@ -48,7 +48,12 @@ KNOWN_CHECKS: tuple[Check, ...] = (
     Check("p95_latency_ms", "latency that 95 % of requests stay below"),
     Check("p99_latency_ms", "latency that 99 % of requests stay below"),
     Check("outside", "rows with a value outside the range seen in training"),
-    Check("missing", "largest share of missing values in a column", is_share=True, takes_column=True),
+    Check(
+        "missing",
+        "largest share of missing values, of the columns that have more of them than in training",
+        is_share=True,
+        takes_column=True,
+    ),
     Check("unseen", "largest share of unseen categories in a column", is_share=True, takes_column=True),
     Check("psi", "largest PSI, less its noise, of the columns that passed the test", takes_column=True),
     Check("drifted_columns", "columns that have drifted"),
