@@ -169,21 +169,32 @@ def test_stopping_a_retrain_stops_its_training_and_leaves_the_champion(
     notebook.run("run = %lepton retrain TumorNet --detach", timeout_s=CELL_S)
     run = client().runs("retrain")[0]
 
-    def training() -> Any:
-        nested = [each for each in client().runs("train") if each.parent == run.run_id]
-        return nested[0] if nested and nested[0].metrics else None
-
-    nested = eventually(training, timeout_s=CELL_S, what="the training inside it has begun")
-    client().stop_run(run.run_id, "the test asked for it")
-    for run_id in (run.run_id, nested.run_id):
-        ended = eventually(lambda i=run_id: (v := client().run(i)).ended_at and v, timeout_s=CELL_S, what="its end")
-        assert ended.state == "stopped", ended
+    _stop_inside(client(), run.run_id, "train", eventually)
     assert client().version("TumorNet@champion").ref == "TumorNet@1"
     assert any(entry.text.startswith("retrain stopped") for entry in client().journal("TumorNet"))
 
     (tmp_path / "slow").unlink()  # what was stopped half-way does not count: the rows are still new
-    notebook.run("done = %lepton retrain TumorNet", timeout_s=CELL_S)
-    assert notebook.run("print(done.decision, done.dataset)").strip() == "promote clinic@2"
+    notebook.run("run = %lepton retrain TumorNet --detach", timeout_s=CELL_S)
+    _stop_inside(client(), client().runs("retrain")[0].run_id, "evaluate", eventually)
+    made = client().models()[0]
+    assert (made.dataset, made.remark, made.verdict) == ("clinic@2", "", "")
+
+    notebook.run("done = %lepton retrain TumorNet", timeout_s=CELL_S)  # it is judged: no need to train it again
+    assert notebook.run("print(done.decision, done.version)").strip() == f"promote {made.ref}"
+
+
+def _stop_inside(client: Any, run_id: str, kind: str, eventually: Callable[..., Any]) -> None:
+    """Stop a retrain as soon as the run of a kind that it asked for works; both end."""
+
+    def nested() -> Any:
+        found = [each for each in client.runs(kind) if each.parent == run_id and each.state == "running"]
+        return found[0] if found and (found[0].metrics or kind != "train") else None
+
+    inner = eventually(nested, timeout_s=CELL_S, what=f"a run inside it to {kind}")
+    client.stop_run(run_id, "the test asked for it")
+    for each in (run_id, inner.run_id):
+        ended = eventually(lambda i=each: (v := client.run(i)).ended_at and v, timeout_s=CELL_S, what="its end")
+        assert ended.state == "stopped", ended
 
 
 SAVED = """
