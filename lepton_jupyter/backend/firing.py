@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +19,7 @@ LATE_S = 60.0  # a due time this long ago, or half the way to the next one, was 
 MAX_CAUGHT_UP = 1000
 FIRST_RETRY_S = 10.0
 LAST_RETRY_S = 600.0
+BY_ALERT = re.compile(r"alert \d+\b")
 
 
 class Due(NamedTuple):
@@ -73,7 +75,7 @@ def asked_by(why: str) -> str:
     """Return who asked for a firing, by the reason that was recorded with it."""
     if not why:
         return "schedule"
-    return "alert" if why.startswith("alert") else "person"
+    return "alert" if BY_ALERT.match(why) else "person"
 
 
 def read_schedule(folder: ScheduleFolder) -> ScheduleRecord:

@@ -53,7 +53,10 @@ class ScheduleRow(Struct, kw_only=True, frozen=True):
 
 
 class FiringRow(Struct, kw_only=True, frozen=True):
-    """One due time (and `n_missed` earlier ones), what became of it, and the run as it was last saved."""
+    """One due time (and `n_missed` earlier ones), what became of it, and of its run as it was last saved.
+
+    `run_state` is None where there is no such run, or none any more.
+    """
 
     id: int
     schedule: str
@@ -66,7 +69,8 @@ class FiringRow(Struct, kw_only=True, frozen=True):
     n_missed: int
     why: str
     is_closed: bool
-    run: RunView | None = None
+    run_state: str | None = None
+    verdict: str | None = None
 
 
 class ScheduleStore:
@@ -245,26 +249,30 @@ class ScheduleStore:
     # -- firings: out
 
     def open_firings(self) -> list[FiringRow]:
-        """Return the firings that something must still be done about, oldest first, each with its run."""
+        """Return the firings that something must still be done about, oldest first, each with how its run stands."""
         return self._firings(~firings.c.is_closed, order=firings.c.due_at)
 
     def firings(self, name: str, limit: int, offset: int = 0) -> list[FiringRow]:
-        """Return the newest firings of a schedule but for `offset` ones, newest first, each with its run."""
+        """Return the newest firings of a schedule but for `offset` ones, newest first."""
         return self._firings(firings.c.schedule == name, order=firings.c.due_at.desc(), limit=limit, offset=offset)
 
     def firing(self, firing_id: int) -> FiringRow:
-        """Return one firing as it is now, with its run."""
+        """Return one firing as it is now."""
         return self._firings(firings.c.id == firing_id, order=firings.c.id)[0]
 
     def _firings(self, which: Any, *, order: Any, limit: int | None = None, offset: int = 0) -> list[FiringRow]:
         joined = firings.outerjoin(runs, firings.c.run_id == runs.c.run_id)
-        statement = select(firings, runs.c.view).select_from(joined).where(which).order_by(order)
-        statement = statement.limit(limit).offset(offset) if limit is not None else statement
-        found = []
-        for row in map(dict, self._rows(statement)):
-            view = row.pop("view")
-            found.append(FiringRow(**row, run=msgspec.json.decode(view, type=RunView) if view else None))
-        return found
+        verdict = func.json_extract(runs.c.view, "$.result.verdict").label("verdict")
+        statement = select(firings, runs.c.state.label("run_state"), verdict).select_from(joined)
+        statement = statement.where(which).order_by(order)
+        if limit is not None:
+            statement = statement.limit(limit).offset(offset)
+        return [FiringRow(**row) for row in self._rows(statement)]
+
+    def run_of(self, firing: FiringRow) -> RunView | None:
+        """Return the run of a firing as it was last saved, or None."""
+        found = self._rows(select(runs.c.view).where(runs.c.run_id == firing.run_id))
+        return msgspec.json.decode(found[0]["view"], type=RunView) if found else None
 
     def mark_fired(self, firing: FiringRow) -> None:
         """The firing's run is submitted."""

@@ -12,27 +12,24 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import Engine
 
-from lepton_jupyter.backend.firing import LAST_RETRY_S, passed, read_schedule, retry_pause_s, write_run
+from lepton_jupyter.backend.firing import LAST_RETRY_S, asked_by, passed, read_schedule, retry_pause_s, write_run
 from lepton_jupyter.backend.follow import FollowedRun
 from lepton_jupyter.backend.schedule_store import FiringRow, ScheduleRow, ScheduleStore
+from lepton_jupyter.backend.schedule_views import ScheduleViews, window_start
 from lepton_jupyter.core.errors import LeptonError, unknown
 from lepton_jupyter.core.names import check_name
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.core.states import ENDED
-from lepton_jupyter.formats.schedule import FiringView, ScheduleView, TickResult
+from lepton_jupyter.formats.schedule import ScheduleView, TickResult
 from lepton_jupyter.formats.views import RunView
-from lepton_jupyter.runner.request import read_record
-from lepton_jupyter.runner.scheduled import source_hash
 from lepton_jupyter.runner.timing import Timing, parse_every
 
 log = logging.getLogger("lepton.backend")
 
-N_SHOWN = 20
 N_REPORTS = 20  # how many firings of a schedule keep their HTML
 OPEN_LOOK_S = 0.5  # how often the end of a run is looked for
 SET_BACK_S = 3600.0  # a clock that was set back by more makes schedules due again by the new time
@@ -89,7 +86,7 @@ class Schedules:
         self._lock = threading.RLock()
         self._look_at = 0.0
         self._seen_at = float("inf")
-        self._sources: dict[Path, tuple[tuple[float, int], str]] = {}
+        self._views = ScheduleViews(self.store)
 
     # -- what is defined
 
@@ -200,65 +197,16 @@ class Schedules:
         LeptonError
             If there is none; the message lists the known ones.
         """
-        return self._view(self._row(name), self.store.n_alerts())
+        return self._views.view(self._row(name), self.store.n_alerts())
 
     def views(self) -> list[ScheduleView]:
         """Return every schedule as it stands, newest first."""
         n_alerts = self.store.n_alerts()
-        return [self._view(row, n_alerts) for row in self.store.rows()]
-
-    def _view(self, row: ScheduleRow, n_alerts: dict[str, int]) -> ScheduleView:
-        record = row.record
-        firings = tuple(map(_firing_view, self.store.firings(row.name, N_SHOWN)))
-        hashed = self._source_hash(Path(record.notebook)) if record.notebook else record.source_hash
-        return ScheduleView(
-            name=row.name, kind=record.kind, subject=record.subject, every=record.every, tz=record.tz,
-            state="active" if row.state == "active" else "paused", created_at=row.created_at,
-            next_due_at=row.next_due_at, last=firings[0] if firings else None, firings=firings, n_fired=row.n_fired,
-            n_missed=row.n_missed, alerts=record.alerts, n_alerts=n_alerts.get(row.name, 0), notify=record.notify,
-            on_alert=record.on_alert, catch_up=record.catch_up, overlap=record.overlap, notebook=record.notebook,
-            command=record.command, is_source_changed=bool(hashed and record.source_hash != hashed),
-            error="" if hashed or not record.notebook else f"Its notebook '{record.notebook}' is gone.",
-        )  # fmt: skip
-
-    def _source_hash(self, path: Path) -> str:
-        """Return the hash of a notebook as it is now, read again only where it changed."""
-        try:
-            found = path.stat()
-        except OSError:
-            return ""
-        stamp = (found.st_mtime, found.st_size)
-        known = self._sources.get(path)
-        if known is None or known[0] != stamp:
-            known = self._sources[path] = (stamp, source_hash(path))
-        return known[1]
+        return [self._views.view(row, n_alerts) for row in self.store.rows()]
 
     def window_start(self, endpoint: str, schedule: str | None = None) -> float:
-        """Return where the next report on an endpoint begins: at the end of the last one that the schedule made.
-
-        Parameters
-        ----------
-        endpoint : str
-        schedule : str or None
-            None: the reports for which a person asked.
-
-        Raises
-        ------
-        LeptonError
-            If there is no such endpoint.
-        """
-        created_at = self.store.endpoint_created_at(endpoint)
-        if created_at is None:
-            raise unknown("endpoint", endpoint, self.store.endpoint_names())
-        report = self.store.newest_report(endpoint, schedule)
-        if report is None:
-            return created_at
-        try:
-            said = read_record(self.home.run(report.run_id)).parameters.get("window_end")
-        except LeptonError:  # its folder was removed
-            said = None
-        end = said if said is not None else report.result.get("window_end", report.created_at)
-        return max(float(end), created_at) if isinstance(end, int | float) else created_at
+        """Return where the next report on an endpoint begins: see `schedule_views.window_start`."""
+        return window_start(self.home, self.store, endpoint, schedule)
 
     # -- the clock
 
@@ -298,20 +246,31 @@ class Schedules:
         """Where the clock was set back, let schedules be due by the new time; what has fired does not fire again."""
         if now < self._seen_at - OPEN_LOOK_S:
             for row in self.store.rows():
-                timing = _timing(row, now)
-                if row.next_due_at is None or timing is None:
+                if row.next_due_at is None or row.next_due_at <= now + SET_BACK_S:
                     continue
-                next_due_at = timing.next_after(now, row.anchor_at)
+                timing = self._timing(row, now)
+                next_due_at = timing.next_after(now, row.anchor_at) if timing is not None else row.next_due_at
                 if row.next_due_at > next_due_at + SET_BACK_S:
                     self.store.put_back(row, next_due_at)
         self._seen_at = now
 
     def _claim(self, row: ScheduleRow, now: float) -> None:
-        timing = _timing(row, now)
+        timing = self._timing(row, now)
         if timing is None or row.next_due_at is None:
             return
         found = passed(timing, row.next_due_at, now=now, anchor_at=row.anchor_at, catch_up=row.record.catch_up)
         self.store.claim(row, found.dues, next_due_at=found.next_due_at, now=now)
+
+    def _timing(self, row: ScheduleRow, now: float) -> Timing | None:
+        """Return when a schedule is due; one whose zone is known on this machine no more is paused."""
+        try:
+            return parse_every(row.record.every, row.record.tz, now) if row.record.every else None
+        except LeptonError as error:
+            why = f"It is paused: {error}"
+            log.warning("schedule %s: %s", row.name, why)
+            self.store.pause(row.name)
+            self._tell(lambda listener: listener.could_not_fire(row, why))
+            return None
 
     def _release(self, row: ScheduleRow, firing: FiringRow, now: float) -> None:
         """Let a firing that waits have its run, where it is time for it."""
@@ -363,12 +322,11 @@ class Schedules:
 
     def _close(self, row: ScheduleRow, firing: FiringRow, now: float) -> None:
         """Try a run that failed again, or do what follows its end."""
-        run, attempt = firing.run, firing.attempt
-        has_failed = run is not None and run.state in ("failed", "lost")
-        may_retry = attempt < row.record.retries and row.state == "active"
-        if has_failed and may_retry and not self.store.has_newer(firing):
-            self.store.wait_for_retry(firing, retry_at=now + retry_pause_s(attempt))
+        may_retry = firing.attempt < row.record.retries and row.state == "active"
+        if firing.run_state in ("failed", "lost") and may_retry and not self.store.has_newer(firing):
+            self.store.wait_for_retry(firing, retry_at=now + retry_pause_s(firing.attempt))
             return
+        run = self.store.run_of(firing)
         if run is not None:
             ended = run
             self._tell(lambda listener: listener.run_ended(row, ended))
@@ -410,7 +368,7 @@ class Schedules:
         ----------
         name : str
         why : str
-            One sentence; one that begins with ``alert`` means that an alert asks, any other one that a person does.
+            One sentence; one that begins with ``alert 3`` means that an alert asks, any other one that a person does.
 
         Raises
         ------
@@ -419,7 +377,7 @@ class Schedules:
         """
         with self._lock:
             row, now, why = self._row(name), self.now(), why or "asked for"
-            if row.state != "active" and why.startswith("alert"):
+            if row.state != "active" and asked_by(why) == "alert":
                 raise LeptonError(f"Schedule '{name}' is paused.", f"Fire it: %lepton tick {name}", code="conflict")
             firing = self.store.claim_now(name, now=now, why=why)
             self._look_at = 0.0
@@ -437,20 +395,5 @@ class Schedules:
 
 
 def _is_going(firing: FiringRow) -> bool:
-    has_run = firing.run is not None and firing.run.state not in ENDED
+    has_run = firing.run_state is not None and firing.run_state not in ENDED
     return firing.state == "claimed" or (firing.state == "fired" and has_run)
-
-
-def _timing(row: ScheduleRow, now: float) -> Timing | None:
-    return parse_every(row.record.every, row.record.tz, now) if row.record.every else None
-
-
-def _firing_view(row: FiringRow) -> FiringView:
-    run, why = row.run, row.why
-    if row.state == "waiting" and run is not None:
-        why = f"try {row.attempt + 1} failed; the next one waits"
-    return FiringView(
-        due_at=row.due_at, at=row.at, state=row.state, run_id=row.run_id, run_state=run.state if run else "",
-        verdict=str(run.result.get("verdict", "")) if run else "", attempt=row.attempt, n_missed=row.n_missed,
-        why=why,
-    )  # fmt: skip

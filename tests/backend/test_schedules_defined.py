@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 
+import msgspec
 import pytest
 from sqlalchemy import select
 
+from lepton_jupyter.backend.recorder import metric_key
 from lepton_jupyter.backend.schedule_store import ScheduleRow
 from lepton_jupyter.backend.tables import checks
 from lepton_jupyter.core.errors import LeptonError
@@ -118,6 +120,19 @@ def test_a_definition_that_never_arrived_is_swept(bench: Bench) -> None:
     assert [folder.parent.name for folder in bench.home.schedules.glob("*/*")] == ["report"]
 
 
+def test_a_schedule_whose_zone_is_known_no_more_is_paused_and_told_and_the_others_go_on(bench: Bench) -> None:
+    bench.define(every="daily", tz="Europe/Berlin")
+    bench.define("other")
+    row = bench.driver.store.row("report")
+    assert row is not None
+    gone = msgspec.structs.replace(row.record, tz="Europe/Atlantis")
+    bench.driver.store.save(msgspec.structs.replace(row, record=gone))
+    bench.forward(86_400, step_s=3600)
+    assert bench.driver.view("report").state == "paused"
+    assert any(said[0] == "could not" and "No time zone" in said[2] for said in bench.listener.told)
+    assert bench.driver.view("other").n_fired == 24
+
+
 # -- asked for
 
 
@@ -130,7 +145,7 @@ def test_a_schedule_without_a_clock_fires_when_it_is_asked(bench: Bench) -> None
     assert (record.asked_by, record.schedule, record.due_at) == ("alert", "report", None)
     bench.tick()
     assert bench.listener.told == [("ended", "report", run_id, "completed")]
-    second = bench.driver.fire_now("report", "")
+    second = bench.driver.fire_now("report", "alertmanager asked for it")
     assert read_record(bench.home.run(second)).asked_by == "person"
     assert bench.driver.view("report").next_due_at is None
 
@@ -298,3 +313,22 @@ def test_checks_are_rows_and_once_more_are_the_same_rows(bench: Bench) -> None:
         ("missing(age)", None, "diagnosis", "monitor-diagnosis"),
     }
     assert len(rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("check", "key"),
+    [
+        ("psi", "psi"),
+        ("missing(age)", "missing/age"),
+        ("psi(größe in %)", "psi/größe in _"),
+        ("psi(a/b)", "psi/a_b"),
+        ("psi(..)", "psi/_.."),
+        ("psi(f(x))", "psi/f_x_"),
+        ("psi(" + "x" * 300 + ")", "psi/" + "x" * 246),
+    ],
+)
+def test_mlflow_takes_the_name_of_every_check(check: str, key: str) -> None:
+    from mlflow.utils.validation import _validate_metric_name
+
+    assert metric_key(check) == key
+    _validate_metric_name(key)
