@@ -9,11 +9,21 @@ export interface IBoard {
   endpoints: IEndpoint[];
   schedules: ISchedule[];
   alerts: IAlert[];
+  /** Whether the backend answers; while it does not, the rest is as it was last seen. */
+  is_up: boolean;
 }
 
-export const EMPTY: IBoard = { runs: [], models: [], endpoints: [], schedules: [], alerts: [] };
+export type Plural = Exclude<keyof IBoard, 'is_up'>;
 
-type Plural = keyof IBoard;
+export const EMPTY: IBoard = {
+  runs: [],
+  models: [],
+  endpoints: [],
+  schedules: [],
+  alerts: [],
+  is_up: false
+};
+
 type Row = { created_at?: number };
 
 const PLURAL: Record<string, Plural> = {
@@ -46,6 +56,8 @@ export class Fold {
     const data = JSON.parse(event.data);
     if (event.event === 'board') {
       this._board = { ...EMPTY, ...data };
+    } else if (event.event === 'away') {
+      this._board = { ...this._board, is_up: false };
     } else if (event.event === 'gone') {
       this._without(data.kind, String(data.id));
     } else if (event.event in PLURAL) {

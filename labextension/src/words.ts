@@ -14,13 +14,12 @@ export function figure(value: unknown): string {
           .join(', ')
       : String(value);
   }
-  if (Number.isInteger(value)) {
-    return String(value);
+  const size = Math.abs(value);
+  if (Number.isInteger(value) || size >= 1000) {
+    return String(Math.round(value));
   }
-  const short = value.toPrecision(4);
-  const [digits, exponent] = short.split('e');
-  const trimmed = digits.includes('.') ? digits.replace(/\.?0+$/, '') : digits;
-  return exponent ? `${trimmed}e${exponent}` : trimmed;
+  const short = size < 1e-4 ? value.toExponential(3) : value.toPrecision(4);
+  return short.replace(/\.?0+(?=e|$)/, '');
 }
 
 export function span(seconds: number): string {

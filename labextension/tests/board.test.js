@@ -39,6 +39,14 @@ test('a board takes what is new on top, what changed in its place, and lets go o
   assert.notStrictEqual(told[0], told[1]);
 });
 
+test('while the backend is away the board stays as it was last seen', () => {
+  const fold = new Fold();
+  fold.add({ event: 'board', data: '{"runs": [{"run_id": "a"}], "is_up": true}' });
+  fold.add({ event: 'away', data: '{}' });
+  assert.strictEqual(fold.board.is_up, false);
+  assert.strictEqual(fold.board.runs.length, 1);
+});
+
 test('an event of a kind that is not known yet is let pass', () => {
   const fold = new Fold();
   fold.add({ event: 'something new', data: '{}' });

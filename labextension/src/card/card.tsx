@@ -2,8 +2,8 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 import { tone } from '../colour';
 import { Curve, hasEnded, IRun, versionOf } from '../views';
-import { clock } from '../words';
-import { CurveView } from './curve';
+import { clock, span } from '../words';
+import { CurveView, draw } from './curve';
 import { checksOf, factsOf, found, metricsOf, Pair, share, steps, times } from './facts';
 
 export interface ICardProps {
@@ -23,6 +23,8 @@ export function Card(props: ICardProps): JSX.Element {
   const done = share(run);
   const { took, left } = times(run, props.now);
   const { verdict, lines } = found(run);
+  const drawing = draw(props.curve);
+  const told = drawing?.lines.map(line => line.name) ?? [];
   const subtitle = [
     `run ${run.run_id}`,
     versionOf(run),
@@ -31,8 +33,8 @@ export function Card(props: ICardProps): JSX.Element {
   ];
   const pace = [
     steps(run),
-    took && (hasEnded(run) ? trans.__('took %1', took) : took),
-    left && trans.__('%1 left', left),
+    took !== null && (hasEnded(run) ? trans.__('took %1', span(took)) : span(took)),
+    left !== null && trans.__('%1 left', span(left)),
     run.state === 'queued' && run.needs ? trans.__('waiting for %1', run.needs) : ''
   ];
   return (
@@ -65,9 +67,9 @@ export function Card(props: ICardProps): JSX.Element {
           {run.error.message} {run.error.hint}
         </p>
       )}
-      <Facts pairs={metricsOf(run)} isStrong />
+      <Facts pairs={metricsOf(run, told)} isStrong />
       <CurveView
-        curve={props.curve}
+        drawing={drawing}
         unit={run.progress?.unit?.replace(/s$/, '') ?? trans.__('step')}
       />
       <Facts pairs={checksOf(run)} isStrong />

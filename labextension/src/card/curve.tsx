@@ -4,7 +4,7 @@ import { drawn, figure } from '../words';
 
 export const WIDTH = 520;
 export const HEIGHT = 150;
-const LEFT = 56;
+const LEFT = 64;
 const BOTTOM = 20;
 const TOP = 8;
 
@@ -52,8 +52,8 @@ export function draw(curve: Curve): IDrawing | null {
 const min = (values: number[]) => values.reduce((a, b) => Math.min(a, b));
 const max = (values: number[]) => values.reduce((a, b) => Math.max(a, b));
 
-export function CurveView(props: { curve: Curve; unit: string }): JSX.Element | null {
-  const drawing = draw(props.curve);
+export function CurveView(props: { drawing: IDrawing | null; unit: string }): JSX.Element | null {
+  const { drawing } = props;
   if (!drawing) {
     return null;
   }

@@ -1,5 +1,5 @@
 import { hasEnded, IRun } from '../views';
-import { figure, span } from '../words';
+import { figure } from '../words';
 
 /** Facts of a run that a card shows, in this order; the same as faces/objects/run.py. */
 const NOTES = [
@@ -28,15 +28,15 @@ export function steps(run: IRun): string {
   return total ? `${done ?? 0} of ${total} ${unit ?? 'steps'}` : '';
 }
 
-/** How long it took, or has taken so far and still takes by its pace. */
-export function times(run: IRun, now: number): { took: string; left: string } {
+/** Seconds that it took, or has taken so far, and that it still takes by its pace; null where that cannot be said. */
+export function times(run: IRun, now: number): { took: number | null; left: number | null } {
   if (!run.started_at) {
-    return { took: '', left: '' };
+    return { took: null, left: null };
   }
   const took = (hasEnded(run) ? (run.ended_at ?? now) : now) - run.started_at;
   const { done, total } = run.progress ?? {};
   const isMoving = !hasEnded(run) && done && total && done < total;
-  return { took: span(took), left: isMoving ? span((took / done) * (total - done)) : '' };
+  return { took, left: isMoving ? (took / done) * (total - done) : null };
 }
 
 export function factsOf(run: IRun): Pair[] {
@@ -49,8 +49,10 @@ export function factsOf(run: IRun): Pair[] {
   return shown(pairs);
 }
 
-export function metricsOf(run: IRun): Pair[] {
-  return shown(Object.entries(run.metrics ?? {}).sort(([a], [b]) => a.localeCompare(b)));
+/** Its newest metrics, less those that a drawing beside them tells already. */
+export function metricsOf(run: IRun, told: string[] = []): Pair[] {
+  const metrics = Object.entries(run.metrics ?? {}).filter(([name]) => !told.includes(name));
+  return shown(metrics.sort(([a], [b]) => a.localeCompare(b)));
 }
 
 export function checksOf(run: IRun): Pair[] {

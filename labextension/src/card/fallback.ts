@@ -1,5 +1,6 @@
 import { Curve, IRun, versionOf } from '../views';
 import { draw, HEIGHT, WIDTH } from './curve';
+import { span } from '../words';
 import { checksOf, factsOf, found, metricsOf, steps, times } from './facts';
 
 /**
@@ -13,7 +14,7 @@ export function fallback(run: IRun, curve: Curve): { 'text/plain': string; 'text
   const sub = [`run ${run.run_id}`, run.state, verdict, version].filter(Boolean).join(' · ');
   const facts = [
     steps(run),
-    times(run, run.ended_at ?? 0).took,
+    span(times(run, run.ended_at ?? 0).took ?? -1),
     pairs(metricsOf(run)),
     pairs(checksOf(run))
   ];

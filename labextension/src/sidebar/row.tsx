@@ -126,9 +126,10 @@ export function Link(props: { command: string; args: IArgs; children: string }):
 export interface ISectionProps {
   title: string;
   count: number;
-  /** What to type next where there is nothing yet. */
-  hint: string;
+  /** Said where there is nothing yet. */
   says: string;
+  /** What to type next; of all empty sections only the first teaches. */
+  hint?: string;
   children: React.ReactNode;
 }
 
@@ -155,7 +156,7 @@ export function Section(props: ISectionProps): JSX.Element {
         ) : (
           <div className="jp-Lepton-empty">
             {props.says}
-            <Code text={props.hint} />
+            {props.hint && <Code text={props.hint} />}
           </div>
         ))}
     </section>
@@ -171,7 +172,15 @@ export function Code(props: { text: string }): JSX.Element {
       title={trans.__('Copy')}
       onClick={() => void commands.execute('lepton-jupyter:copy', { text: props.text })}
     >
-      <code>{props.text}</code>
+      {props.text.split('\n').map(line => (
+        <code key={line}>
+          {line.split(' ').map((word, at) => (
+            <React.Fragment key={at}>
+              <span>{word}</span>{' '}
+            </React.Fragment>
+          ))}
+        </code>
+      ))}
     </button>
   );
 }

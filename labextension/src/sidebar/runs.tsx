@@ -2,7 +2,7 @@ import * as React from 'react';
 import { metricsOf, share, steps, times } from '../card/facts';
 import { CommandIDs } from '../commands';
 import { hasEnded, IRun, versionOf } from '../views';
-import { about } from '../words';
+import { about, span } from '../words';
 import { Entry, Link, Row, useHere } from './row';
 
 const N_SHOWN = 8; // what moves, and the newest; the rest on request
@@ -58,15 +58,18 @@ function RunRow(props: { run: IRun }): JSX.Element {
       aside={versionOf(run) || found?.verdict || found?.decision}
       share={isOver ? undefined : share(run)}
       facts={[
-        !isOver && steps(run),
-        isOver ? trans.__('%1 ago', about(now - (run.ended_at ?? run.created_at))) : took,
-        left && trans.__('%1 left', left)
+        !isOver &&
+          run.progress?.total &&
+          trans.__('%1 of %2', run.progress.done ?? 0, run.progress.total),
+        isOver && trans.__('%1 ago', about(now - (run.ended_at ?? run.created_at))),
+        left !== null ? trans.__('%1 left', about(left)) : !isOver && took !== null && span(took)
       ]}
       trouble={run.error?.message}
       menu={menu}
       details={[
         [trans.__('run'), run.run_id],
-        [trans.__('took'), isOver ? took : ''],
+        [trans.__('done'), steps(run)],
+        [trans.__('took'), span(took ?? -1)],
         [trans.__('data'), run.dataset ?? ''],
         [trans.__('found'), found?.headline ?? ''],
         ...metricsOf(run),

@@ -3,7 +3,7 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
 import { Message } from '@lumino/messaging';
 import * as React from 'react';
-import { IBoard } from '../board';
+import { IBoard, Plural } from '../board';
 import { leptonIcon } from '../icon';
 import { Live } from '../live';
 import { refOf } from '../views';
@@ -16,6 +16,10 @@ import { Runs } from './runs';
 import { Schedules } from './schedules';
 
 export const SIDEBAR_ID = 'lepton-jupyter-sidebar';
+
+const ORDER: Plural[] = ['runs', 'models', 'endpoints', 'schedules', 'alerts'];
+const START =
+  '%load_ext lepton_jupyter\n%lepton data NAME table.csv --target COLUMN\n%lepton train Net --data NAME';
 
 /** The life of every model at a glance. It needs no kernel; it looks only while it is shown. */
 export class Sidebar extends ReactWidget {
@@ -53,18 +57,21 @@ export class Sidebar extends ReactWidget {
 
   protected render(): JSX.Element {
     const here = { commands: this._commands, trans: this._trans, now: now() };
+    const { board, isLive } = this._live;
+    const isUp = isLive && board.is_up;
     return (
       <Here.Provider value={here}>
         <header>
           <h2>{this._trans.__('Lepton')}</h2>
-          <span
-            className={`jp-Lepton-live${this._live.isLive ? ' jp-mod-live' : ''}`}
-            role="status"
-          >
-            {this._live.isLive ? this._trans.__('live') : this._trans.__('connecting …')}
+          <span className={`jp-Lepton-live${isUp ? ' jp-mod-live' : ''}`} role="status">
+            {isUp
+              ? this._trans.__('live')
+              : isLive
+                ? this._trans.__('idle')
+                : this._trans.__('connecting …')}
           </span>
         </header>
-        <Board board={this._live.board} trans={this._trans} />
+        <Board board={board} trans={this._trans} />
       </Here.Provider>
     );
   }
@@ -73,55 +80,53 @@ export class Sidebar extends ReactWidget {
   private _clock = 0;
 }
 
-/** Five sections; each empty one says what to type next, with the names that are there. */
+/** Five sections; the first that is empty says what to type next, with the names that are there. */
 function Board(props: { board: IBoard; trans: TranslationBundle }): JSX.Element {
   const { board, trans } = props;
   const model = board.models[0];
   const endpoint = board.endpoints[0]?.name ?? 'NAME';
   const standing = board.alerts.filter(alert => alert.state !== 'resolved').length;
+  const first = ORDER.find(part => !board[part].length);
+  const next = (part: Plural, hint: string) => (part === first ? hint : undefined);
   return (
     <>
       <Section
         title={trans.__('Runs')}
         count={board.runs.length}
         says={trans.__('Nothing has run yet. In a notebook, bring a table and train on it:')}
-        hint={
-          '%load_ext lepton_jupyter\n%lepton data NAME table.csv --target COLUMN\n%lepton train Net --data NAME'
-        }
+        hint={next('runs', START)}
       >
         <Runs runs={board.runs} />
       </Section>
       <Section
         title={trans.__('Models')}
         count={board.models.length}
-        says={trans.__('A training run leaves a version here:')}
-        hint="%lepton train Net --data NAME"
+        says={trans.__('A training run leaves its version here.')}
+        hint={next('models', '%lepton train Net --data NAME')}
       >
         <Models models={board.models} />
       </Section>
       <Section
         title={trans.__('Endpoints')}
         count={board.endpoints.length}
-        says={trans.__('Serve a version over HTTP:')}
-        hint={`%lepton deploy ${model ? refOf(model) : 'Net'} --as NAME`}
+        says={trans.__('A version that is served over HTTP.')}
+        hint={next('endpoints', `%lepton deploy ${model ? refOf(model) : 'Net'} --as NAME`)}
       >
         <Endpoints endpoints={board.endpoints} />
       </Section>
       <Section
         title={trans.__('Schedules')}
         count={board.schedules.length}
-        says={trans.__(
-          'Report on an endpoint by the clock, or schedule any notebook by its toolbar:'
-        )}
-        hint={`%lepton monitor ${endpoint} --every 1h`}
+        says={trans.__('A report by the clock; or any notebook, from its toolbar.')}
+        hint={next('schedules', `%lepton monitor ${endpoint} --every 1h`)}
       >
         <Schedules schedules={board.schedules} />
       </Section>
       <Section
         title={trans.__('Alerts')}
         count={standing || board.alerts.length}
-        says={trans.__('All is quiet. A rule over a report’s checks is an alert:')}
-        hint={`%lepton monitor ${endpoint} --every 1h --alert "psi > 0.2"`}
+        says={trans.__('All is quiet.')}
+        hint={next('alerts', `%lepton monitor ${endpoint} --every 1h --alert "psi > 0.2"`)}
       >
         <Alerts alerts={board.alerts} />
       </Section>
