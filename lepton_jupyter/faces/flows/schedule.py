@@ -32,6 +32,9 @@ from lepton_jupyter.stages.monitor import spec as specs
 from lepton_jupyter.stages.monitor.rules import checks_of_notebook, parse_rule
 from lepton_jupyter.stages.verbs import Verb
 
+TOLD_S = 30.0
+LOOK_S = 0.2
+
 
 def schedule(asker: Asker, spec: specs.Schedule, objects: Mapping[str, Any]) -> Schedule:
     """Execute a notebook of the user whenever it is due."""
@@ -272,7 +275,7 @@ def tick(asker: Asker, spec: specs.Tick, objects: Mapping[str, Any]) -> Fired:
         views = [asker.client.run(run_id) for run_id in run_ids]
     else:
         views = [_seen_through(asker, run_id) for run_id in run_ids]
-        asker.client.tick()  # what follows the end of a run: its firing is closed, its checks are judged
+        _see_told(asker, {view.schedule for view in views if view.schedule})
     return Fired(
         "fired",
         [Run(view, asker) for view in views],
@@ -297,6 +300,19 @@ def _seen_through(asker: Asker, run_id: str) -> RunView:
         asker.say(f"{view.schedule or view.title}: run {run_id} …")
         view = wait_for(asker, run_id)
     return view
+
+
+def _see_told(asker: Asker, names: set[str]) -> None:
+    """Wait until the firings are closed, their checks judged, and messages tried once: a job's machine may go then."""
+    if not names:
+        return
+    asker.client.tick()
+    deadline = time.monotonic() + TOLD_S
+    while time.monotonic() < deadline:
+        told = [delivery for alert in asker.client.alerts() if alert.schedule in names for delivery in alert.deliveries]
+        if not any(delivery.state == "waiting" and delivery.attempts == 0 for delivery in told):
+            return
+        time.sleep(LOOK_S)
 
 
 def _run_row(view: RunView) -> tuple[Any, ...]:
