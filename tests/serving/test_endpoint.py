@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from lepton_jupyter.formats.requestlog import read_segment, segments
 from lepton_jupyter.serving.app import MAX_IN_FLIGHT
 from lepton_jupyter.serving.scorer import Scorer
-from tests.serving.graphs import ROW, SCHEMA_MULTI, SCHEMA_REGRESSION, Server, make_bundle
+from tests.serving.graphs import ROW, SCHEMA_MULTI, SCHEMA_REGRESSION, TOKEN, Server, make_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -281,3 +281,22 @@ def test_other_tasks_give_the_table_of_the_scorer(
     table = scorer.table(scorer.score(pack_rows(schema, rows)))
     found = server.predict(rows)["predictions"]
     assert {name: [row[name] for row in found] for name in found[0]} == table
+
+
+def test_refused_rows_are_in_the_log_with_the_reason_and_strangers_are_not(
+    server: Server, eventually: Callable[..., Any]
+) -> None:
+    for name, body, token in (("odd", [{**ROW, "age": "old"}], TOKEN), ("stranger", [ROW], None)):
+        server.ask("POST", "/predict", body, token=token, headers={"X-Request-Id": name})
+    server.ask("POST", "/predict", [ROW], headers={"X-Request-Id": "last"})
+
+    def logged() -> Any:
+        found = [r for path in segments(server.folder.requests) for _, r in read_segment(path)]
+        named = {record.request_id: record for record in found}
+        return named if "last" in named else None
+
+    named = eventually(logged, timeout_s=20)
+    assert "stranger" not in named
+    assert (named["odd"].status, named["odd"].n_rows) == (422, 0)
+    assert "'age'" in named["odd"].error
+    assert (named["last"].status, named["last"].error, named["last"].bundle) == (200, "", "bundle")

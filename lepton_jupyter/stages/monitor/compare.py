@@ -62,12 +62,12 @@ def compare(window: MonitorWindow) -> Compared | None:
     schema = msgspec.structs.replace(window.schema, columns=window.schema.columns if window.reference else ())
     packed = window.packed if window.reference else Packed(window.packed.num[:, :0], window.packed.txt[:, :0])
     counts = count(reference, schema, packed)
-    outputs = pack_predictions(window.schema, window.outputs[0])
     columns = schema_of_predictions(window.schema)
     is_ours = _rows_of_version(window)
     has_both = window.predicted is not None and bool(is_ours.any())
     before = window.predicted if window.predicted is not None and has_both else _NOTHING
-    now = count(before, columns, Packed(outputs.num[is_ours], outputs.txt[is_ours])) if has_both else _NOTHING
+    outputs = pack_predictions(window.schema, window.outputs[0][is_ours])
+    now = count(before, columns, outputs) if has_both else _NOTHING
     cells = cells_of(reference, schema, packed) | (cells_of(before, columns, outputs) if has_both else {})
     seen = dependence(cells, window.ids)
     n_effective = window.n_rows / seen.deff

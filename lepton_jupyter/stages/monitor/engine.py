@@ -80,7 +80,8 @@ def _columns(window: MonitorWindow, compared: Compared) -> tuple[ColumnReport, .
         _column(compared, name, has_more_missing=name in fuller, n_outside=outside.get(name, 0))
         for name in compared.names
     ]
-    found = [msgspec.structs.replace(column, text=text.of_column(column, compared)) for column in found]
+    positive = window.schema.positive
+    found = [msgspec.structs.replace(one, text=text.of_column(one, compared, positive=positive)) for one in found]
     return tuple(sorted(found, key=_rank))
 
 

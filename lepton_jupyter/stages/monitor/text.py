@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ENOUGH = 300  # effective rows
 MOST_NAMED = 5
+WORTH_SAYING = 1.1  # design effect; independent rows show up to about so much by chance
 FEW_ROWS_SHARE = 0.01  # outside of the range of training: fewer are said in the table only
 
 MEANING = {
@@ -80,7 +81,7 @@ def sentences(record: MonitorRecord, *, n_other: int, has_predicted: bool) -> tu
     return tuple(said)
 
 
-def of_column(column: ColumnReport, compared: Compared) -> str:
+def of_column(column: ColumnReport, compared: Compared, *, positive: str | None = None) -> str:
     """Return one sentence on a column; empty where there is nothing to say."""
     name = column.name
     before, now = compared.sides(name)
@@ -88,7 +89,7 @@ def of_column(column: ColumnReport, compared: Compared) -> str:
     if column.has_drifted and column.psi is not None and column.noise is not None:
         size = f"PSI {column.psi + column.noise:.2f} where chance gives {column.noise:.2f}"
         if column.kind == "prediction":
-            return f"{_of_predictions(compared, name)} ({size})."
+            return f"{_of_predictions(compared, name, positive)} ({size})."
         parts.append(f"{name} drifted: {size}{'' if column.has_more_missing else _moved(compared, name)}.")
     if column.has_more_missing:
         parts.append(
@@ -114,16 +115,17 @@ def _moved(compared: Compared, name: str) -> str:
     return f"; {label} is {share(new_share)} of rows, {share(old_share)} in training"
 
 
-def _of_predictions(compared: Compared, name: str) -> str:
+def _of_predictions(compared: Compared, name: str, positive: str | None) -> str:
     before, now = compared.sides(name)
     if name in before.numbers:
         about = name.strip("()").capitalize()
         return f"{about}: the mean is {now.numbers[name].mean:.4g}, {before.numbers[name].mean:.4g} on known rows"
-    label, old_share, new_share = _largest_change(compared, name)
+    label, old_share, new_share = _largest_change(compared, name, positive)
     return f"Predicted {label} {share(new_share)}, {share(old_share)} on known rows"
 
 
-def _largest_change(compared: Compared, name: str) -> tuple[str, float, float]:
+def _largest_change(compared: Compared, name: str, wanted: str | None = None) -> tuple[str, float, float]:
+    """Return the cell whose share changed most (or the wanted one), its share before and now."""
     before, now = compared.sides(name)
     ours, theirs = before.texts[name], now.texts[name]
     sides = zip(
@@ -132,7 +134,7 @@ def _largest_change(compared: Compared, name: str) -> tuple[str, float, float]:
         [count / max(1, now.n_rows) for count in (*theirs.counts, theirs.other, theirs.missing)],
         strict=True,
     )
-    return max(sides, key=lambda cell: abs(cell[2] - cell[1]))
+    return max(sides, key=lambda cell: (cell[0] == wanted, abs(cell[2] - cell[1]), cell[2]))
 
 
 def _not_enough(record: MonitorRecord) -> str:
@@ -146,7 +148,7 @@ def _not_enough(record: MonitorRecord) -> str:
 
 
 def _traffic(window: Window) -> str:
-    if window.deff <= 1.0:
+    if window.deff < WORTH_SAYING:
         return f"{_count(window.n_rows, 'prediction')}."
     worth = f"worth {window.n_effective:,.0f} independent ones ({window.deff_from})"
     return f"{_count(window.n_rows, 'prediction')}, {worth}."

@@ -37,7 +37,8 @@ class Rows:
         columns = tuple(Column(name=one, kind=kinds[one]) for one in frame.columns if one != target)
         classes = tuple(sorted(frame[target].unique().to_list()))
         task: Any = "binary" if len(classes) == 2 else "multiclass"
-        schema = Schema(columns=columns, targets=(target,), task=task, classes=classes)
+        positive = classes[-1] if len(classes) == 2 else None
+        schema = Schema(columns=columns, targets=(target,), task=task, classes=classes, positive=positive)
         num = frame.select(pl.col(column.name).cast(pl.Float64) for column in schema.num).to_numpy()
         txt = np.empty((frame.height, len(schema.txt)), dtype=object)
         for place, column in enumerate(schema.txt):
