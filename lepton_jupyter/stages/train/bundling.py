@@ -20,6 +20,7 @@ from lepton_jupyter.core.session import Session
 from lepton_jupyter.formats.bundle import (
     CARD,
     GRAPH,
+    PREDICTED,
     PREDICTIONS,
     PROFILE,
     SCHEMA,
@@ -30,12 +31,17 @@ from lepton_jupyter.formats.bundle import (
     write_bundle,
 )
 from lepton_jupyter.formats.packing import Packed
+from lepton_jupyter.formats.predicted import is_classes, pack_predictions, schema_of_predictions
+from lepton_jupyter.formats.profile import Profile, build
 from lepton_jupyter.formats.records import Card
 from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.stages.data.store import Dataset
 from lepton_jupyter.stages.train.graph import serialise
 from lepton_jupyter.stages.train.job import Fitted, Given
 from lepton_jupyter.stages.train.parity import Parity, Probe, check_parity, planted_probes, real_probes, rows_of
+
+N_UNSEEN = 300  # rows of validation and test; under these, training's are taken as well
+N_PREDICTED = 10_000  # rows of each split
 
 
 def bundle_of(
@@ -82,6 +88,8 @@ def bundle_of(
         files[PROFILE] = encode(dataset.profile())
     if graph is not None and not why_not:
         files[GRAPH] = graph
+        if dataset is not None and fitted.schema.task is not None:
+            files[PREDICTED] = encode(_predicted(fitted, dataset))
     elif dataset is not None:
         files[PREDICTIONS] = predictions_table(fitted, dataset)
     return _write(folder, files), card
@@ -125,6 +133,29 @@ def _scale(fitted: Fitted, dataset: Dataset | None) -> npt.NDArray[np.float64] |
         return 1.0
     spread = np.nanstd(np.concatenate([dataset.targets(split) for split in dataset.splits()]), axis=0)
     return np.where(spread > 0, spread, 1.0)
+
+
+def _predicted(fitted: Fitted, dataset: Dataset) -> Profile:
+    """Return the profile of what the model says of known rows, for monitoring to compare its answers with.
+
+    Of rows that the weights have not seen, where there are enough: a model is surer of those that it has.
+    """
+    seen, *unseen = dataset.splits()
+    n_unseen = sum(dataset.record.split_rows.get(split, 0) for split in unseen)
+    answers = []
+    for split in unseen if n_unseen >= N_UNSEEN else (seen, *unseen):
+        rows = rows_of(fitted.schema, dataset, split)
+        n_rows = rows.n_rows if isinstance(rows, Packed) else len(rows)
+        step = -(-n_rows // N_PREDICTED)
+        some = Packed(rows.num[::step], rows.txt[::step]) if isinstance(rows, Packed) else rows[::step]
+        if n_rows:
+            answers.append(fitted.predict(some))
+    columns = prediction_columns(fitted.schema, np.concatenate(answers))
+    kept = [np.asarray(values) for name, values in columns.items() if name.partition("_")[0] == "prediction"]
+    predictions = (
+        np.asarray(columns["prediction"], dtype=object) if is_classes(fitted.schema) else np.column_stack(kept)
+    )
+    return build(schema_of_predictions(fitted.schema), pack_predictions(fitted.schema, predictions))
 
 
 def _weights(fitted: Fitted) -> bytes:
