@@ -140,12 +140,12 @@ class Schedules:
         return self.view(name)
 
     def delete(self, name: str) -> None:
-        """Forget a schedule; its runs stay."""
+        """Forget a schedule; its runs stay. The row goes last: what a crash left is then still there to be deleted."""
         with self._lock:
             self._row(name)
-            self.store.drop(name)
             self._tell(lambda listener: listener.schedule_removed(name))
             shutil.rmtree(self.home.schedules / name, ignore_errors=True)
+            self.store.drop(name)
 
     def delete_of_endpoint(self, endpoint: str) -> list[str]:
         """Forget the schedules that watch an endpoint, and return their names."""
@@ -308,7 +308,7 @@ class Schedules:
             self.runs.submit(firing.run_id)
         except LeptonError as error:
             if error.code == PASSING:
-                return ""  # it stays claimed
+                return f"{error.message} It will, when the backend is back."  # the firing stays claimed
             why = f"{error.message} {error.hint}".rstrip()
         except Exception as error:
             log.exception("schedule %s could not fire", row.name)

@@ -257,9 +257,9 @@ class Service:
         if reference.kind == "schedule":
             self.schedules.delete(reference.name)
             return f"schedule '{reference.name}'"
-        what = self._deletion.delete(ref)
-        if reference.kind == "endpoint":
+        if reference.kind == "endpoint" and self.endpoints.row(reference.name):
             self.schedules.delete_of_endpoint(reference.name)
+        what = self._deletion.delete(ref)
         self.recorder.wake()
         return what
 

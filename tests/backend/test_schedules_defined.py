@@ -7,7 +7,7 @@ import os
 
 import msgspec
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from lepton_jupyter.backend.recorder import metric_key
 from lepton_jupyter.backend.schedule_store import ScheduleRow
@@ -16,7 +16,7 @@ from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.views import RunView
 from lepton_jupyter.runner.request import read_record
 
-from .bench import START, Bench, Listener
+from .bench import START, Bench, KilledError, Listener
 from .conftest import cells
 
 # -- what is defined
@@ -109,6 +109,21 @@ def test_a_deleted_schedule_leaves_no_row_no_folder_and_no_secret(bench: Bench) 
     bench.forward(7200, step_s=600)
     assert len(bench.ledger.taken) == 1
     assert bench.home.run(next(iter(bench.ledger.taken))).record.exists(), "its runs stay"
+
+
+def test_a_deletion_that_was_killed_leaves_no_secret_and_can_be_asked_for_again(bench: Bench) -> None:
+    bench.define()
+
+    def kill(_: object) -> None:
+        raise KilledError
+
+    event.listen(bench.engine, "commit", kill)
+    with pytest.raises(KilledError):
+        bench.driver.delete("report")
+    event.remove(bench.engine, "commit", kill)
+    assert not (bench.home.schedules / "report").exists()
+    bench.new_driver().delete("report")
+    assert bench.driver.views() == []
 
 
 def test_a_definition_that_never_arrived_is_swept(bench: Bench) -> None:
@@ -221,9 +236,14 @@ def test_while_no_run_is_taken_a_firing_stays_claimed(bench: Bench) -> None:
     bench.ledger.refuses = LeptonError("The backend is being stopped.", code="unavailable")
     bench.forward(3600)
     assert bench.states() == ["claimed"]
+    with pytest.raises(LeptonError, match="is going"):
+        bench.driver.fire_now("report", "")
+    bench.define("other", every="")
+    with pytest.raises(LeptonError, match="It will, when the backend is back"):
+        bench.driver.fire_now("other", "")
     bench.ledger.refuses = None
     bench.tick()
-    assert bench.states() == ["fired"]
+    assert bench.states() == bench.states("other") == ["fired"]
     assert set(bench.ledger.taken.values()) == {1}
 
 
