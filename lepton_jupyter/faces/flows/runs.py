@@ -78,6 +78,7 @@ def logs(asker: Asker, spec: specs.Logs, objects: Mapping[str, Any]) -> Text:
     while True:
         was_over = is_over()
         with path.open("rb") if path.exists() else _nothing() as file:
+            offset = min(offset, file.seek(0, 2))  # a log that grew too long was cut in its middle
             file.seek(offset)
             content = file.read()
         offset += len(content)

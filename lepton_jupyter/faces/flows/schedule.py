@@ -32,7 +32,7 @@ from lepton_jupyter.stages.monitor import spec as specs
 from lepton_jupyter.stages.monitor.rules import checks_of_notebook, parse_rule
 from lepton_jupyter.stages.verbs import Verb
 
-TOLD_S = 30.0
+TOLD_S = 60.0  # a try to send takes as long at most
 LOOK_S = 0.2
 
 
