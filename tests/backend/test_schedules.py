@@ -20,6 +20,7 @@ from lepton_jupyter.core.paths import Home, RunFolder, new_run_id
 from lepton_jupyter.core.states import ENDED
 from lepton_jupyter.formats.bundle import encode
 from lepton_jupyter.formats.schedule import FiringView, ScheduleRecord
+from lepton_jupyter.formats.views import DeployRequest
 from lepton_jupyter.runner.request import read_record
 from lepton_jupyter.runner.scheduled import source_hash
 
@@ -198,3 +199,27 @@ def test_a_second_tick_beside_the_backend_s_own_clock_fires_nothing_twice(
     eventually(lambda: not client.tick().run_ids, timeout_s=120)
     run_ids = [row["run_id"] for row in firings(home, "report") if row["state"] == "fired"]
     assert sorted(run_ids) == sorted(view.run_id for view in client.runs(limit=1000))
+
+
+def test_a_report_on_a_real_endpoint_knows_its_window_and_goes_with_the_endpoint(
+    home: Home, define: Define, saved: Callable[..., str], judge: Callable[..., Any]
+) -> None:
+    client = Client.connect(home)
+    version = saved()
+    client.submit(version)
+    judge(client, version)
+    created_at = client.deploy(DeployRequest(name="small", model="Net")).created_at
+    about = {"name": "monitor-small", "kind": "monitor", "subject": "small", "every": ""}
+    client.define_schedule("monitor-small", define("print(endpoint, window_start, window_end)", **about))
+    assert client.window_start("small", "monitor-small") == created_at
+    run_id = client.fire_schedule("monitor-small", "alert 1 of monitor-small")
+    view = list(client.events(run_id))[-1]["run"]
+    assert (view["state"], view["endpoint"], view["schedule"]) == ("completed", "small", "monitor-small")
+    record = read_record(home.run(run_id))
+    assert record.parameters["window_start"] == created_at < record.parameters["window_end"]
+    assert client.window_start("small", "monitor-small") == record.parameters["window_end"]
+    assert client.window_start("small") == created_at
+    with pytest.raises(LeptonError, match="No endpoint named 'smal'"):
+        client.window_start("smal")
+    client.delete("endpoint/small")
+    assert client.schedules() == []

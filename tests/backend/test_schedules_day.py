@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from typing import Any
 
+import pytest
 from sqlalchemy import event
 
 from lepton_jupyter.backend.schedules import Schedules
@@ -19,6 +20,7 @@ MIX = [("30m", "UTC", 8), ("hourly", "Europe/Berlin", 8), ("3h", "UTC", 60), ("5
        ("0 */6 * * *", "America/New_York", 40), ("daily", "Asia/Shanghai", 20)]  # fmt: skip
 
 
+@pytest.mark.timeout(600)  # ten seconds, where nobody else wants the machine
 def test_two_drivers_that_are_killed_at_random_fire_every_due_time_of_a_day_once(bench: Bench) -> None:
     seed = random.Random(7)
     schedules = [(every, tz, ("latest", "all", "skip")[index % 3]) for every, tz, n in MIX for index in range(n)]
