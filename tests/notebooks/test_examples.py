@@ -15,7 +15,7 @@ from lepton_jupyter.core.paths import Home
 EXAMPLES = Path(__file__).resolve().parents[2] / "example_notebooks"
 NOTEBOOKS = sorted(EXAMPLES.glob("[0-9]*.ipynb"))
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # a minute each; many more on a machine that is busy
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
