@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lepton_jupyter.core.errors import unknown
-from lepton_jupyter.faces.verbs import VERBS
 
 
 @dataclass(frozen=True)
@@ -33,12 +32,7 @@ WORDS: Mapping[str, Word] = {
     "monitor": Word(("monitor", "schedule", "tick", "alerts"), ("schedules", "alerts")),
     "maintain": Word(("promote", "retrain", "stop", "delete"), ("models", "schedules")),
 }
-WORDS = {
-    word: Word(tuple(v for v in held.verbs if v in VERBS), tuple(t for t in held.tables if t in VERBS))
-    for word, held in WORDS.items()
-}
-WORDS = {word: held for word, held in WORDS.items() if held.verbs}
-TABLES = tuple(t for t in ("runs", "models", "endpoints", "schedules") if t in VERBS)  # of a panel without a word
+TABLES = ("runs", "models", "endpoints", "schedules")  # of a panel without a word
 
 
 def word_of(text: str) -> str:
