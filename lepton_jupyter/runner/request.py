@@ -157,6 +157,8 @@ def user_notebook(path: Path) -> dict[str, Any]:
     about = notebook.setdefault("metadata", {})
     language = about.get("kernelspec", {}).get("language", "python")
     about.setdefault("language_info", {}).setdefault("name", language)  # papermill writes parameters by it
+    if not about.get("kernelspec", {}).get("name"):  # and reads the parameters' cell by a kernel's name
+        about["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": language}
     return notebook
 
 

@@ -93,3 +93,17 @@ def test_repair_leaves_a_true_notebook_alone_and_survives_odd_text(tmp_path: Pat
     path.write_text("half")
     with pytest.raises(LeptonError, match="cannot be read"):
         repair_notebook(path, state="failed", message="x")
+
+
+def test_parameters_reach_a_notebook_that_names_no_kernel(tmp_path: Path) -> None:
+    from papermill.execute import execute_notebook
+
+    cells = [{"cell_type": "code", "id": "a", "metadata": {"tags": ["parameters"]}, "source": "region = 'south'",
+              "outputs": [], "execution_count": None}]  # fmt: skip
+    path = tmp_path / "bare.ipynb"
+    path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}))
+    path.write_text(json.dumps(user_notebook(path)))
+    made = execute_notebook(
+        path, None, parameters={"region": "north"}, engine_name="lepton", prepare_only=True, progress_bar=False
+    )
+    assert [cell.source for cell in made.cells] == ["region = 'south'", '# Parameters\nregion = "north"\n']
