@@ -151,9 +151,18 @@ class Service:
         made = self.versions.register(run, state)
         if run.record.kind == "evaluate" and state == "completed":
             self.versions.judge(run)
+        if run.record.kind == "retrain":
+            self._end_inside(run)
         self.schedules.on_run_end(run)
         self.recorder.wake()
         return self.recorder.wait_for_number(made.run_id) if made is not None else None
+
+    def _end_inside(self, retrain: FollowedRun) -> None:
+        """Stop what a retrain asked for and does not wait for any more: it failed, was lost or took too long."""
+        for inner in self.runs.active():
+            # one that is stopping keeps its best just now: to ask again would mean to kill it
+            if inner.record.parent == retrain.view.run_id and inner.stop_asked is None:
+                self.runs.stop(inner.view.run_id, f"retrain {retrain.view.run_id}, which asked for it, has ended")
 
     def run(self, text: str) -> RunView:
         """Return the run that a reference means: an id, a unique prefix, a version, or a model's name (its newest).

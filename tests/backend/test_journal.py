@@ -72,3 +72,20 @@ def test_an_evaluation_inside_a_retrain_leaves_the_alias_to_it(
     client.submit(folder.run_id)
     list(client.events(folder.run_id))
     assert (client.version("Net").verdict, client.version("Net").aliases) == ("PASS", ())
+
+
+def test_a_retrain_that_failed_leaves_no_training_behind(
+    home: Home, prepare: Callable[..., RunFolder], eventually: Callable[..., Any]
+) -> None:
+    client = Client.connect(home)
+    wait = "import pathlib, time\nwhile not pathlib.Path(%r).exists(): time.sleep(0.1)\nraise TimeoutError('too long')"
+    flag = home.root / "failing"
+    parent = prepare(wait % str(flag), kind="retrain", title="Net")
+    client.submit(parent.run_id)
+    inner = prepare("import time; time.sleep(600)", kind="notebook", parent=parent.run_id)
+    client.submit(inner.run_id)
+    eventually(lambda: client.run(inner.run_id).state == "running", timeout_s=120)
+    flag.touch()
+    ended = eventually(lambda: (view := client.run(inner.run_id)).ended_at and view, timeout_s=120, what="its end")
+    assert ended.state == "stopped"
+    assert client.run(parent.run_id).state == "failed"

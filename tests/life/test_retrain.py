@@ -88,7 +88,7 @@ def test_a_better_model_takes_the_champions_place_and_the_endpoint_follows(
     assert {each.kind for each in nested} == {"train", "evaluate"}
 
     card = notebook.run("%lepton show TumorNet")
-    assert "TumorNet@2 became champion: retrain" in card
+    assert "TumorNet@2 became champion: promoted by retrain" in card
     assert "by the recipe of run" in card
 
     again = notebook.run("done = %lepton retrain TumorNet", timeout_s=CELL_S)

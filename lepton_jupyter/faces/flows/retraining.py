@@ -146,7 +146,7 @@ class Retraining:
         """Promote the new version where it is better; tell what was decided and why."""
         what, reason = self._decided()
         if what == "promote" and self.version is not None:
-            self._asker.client.promote(self.version.ref, CHAMPION, why=f"retrain {self._run.run_id}: {reason}")
+            self._asker.client.promote(self.version.ref, CHAMPION, why=f"promoted by retrain {self._run.run_id}")
         champion, found = self._what.champion, self._evaluation
         told = {
             "decision": what,

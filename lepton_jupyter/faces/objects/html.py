@@ -9,10 +9,10 @@ from typing import Any
 GOOD, WARN, BAD, BUSY, PLAIN = "#16a34a", "#d97706", "#dc2626", "#3b82f6", "#808080"
 LINE = "rgba(128,128,128,.35)"
 COLOURS = {
-    "completed": GOOD, "ready": GOOD, "PASS": GOOD, "champion": GOOD, "ok": GOOD, "resolved": GOOD,
+    "completed": GOOD, "ready": GOOD, "PASS": GOOD, "champion": GOOD, "ok": GOOD, "promoted": GOOD, "resolved": GOOD,
     "OK": GOOD, "active": GOOD, "paused": WARN,
     "failed": BAD, "lost": BAD, "error": BAD, "FAIL": BAD, "problem": BAD, "firing": BAD, "DRIFT": BAD,
-    "stopped": WARN, "INCONCLUSIVE": WARN, "warning": WARN, "pending": WARN,
+    "stopped": WARN, "waits for you": WARN, "INCONCLUSIVE": WARN, "warning": WARN, "pending": WARN,
     "queued": BUSY, "starting": BUSY, "running": BUSY, "updating": BUSY,
 }  # fmt: skip
 
