@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import nbformat
 
@@ -45,9 +47,9 @@ class Lab:
 
     def open(self, name: str = "", *, is_new: bool = True) -> None:
         """Load Lab with a notebook of the root folder; by itself it shows the launcher."""
-        tree = f"/tree/{name}" if name else ""
+        tree = f"/tree/{quote(name)}" if name else ""
         reset = "reset&" if is_new else ""
-        workspace = Path(name).stem or "empty"
+        workspace = Path(name).stem.replace(" ", "-") or "empty"
         self.page.goto(f"{self._url}/lab/workspaces/{workspace}{tree}?{reset}token={self._token}")
         self.is_loaded(has_notebook=bool(name))
 
@@ -136,7 +138,7 @@ class Lab:
         """Show ours in the left area."""
         self.command("lepton-jupyter:open-sidebar")
         sidebar = self.page.locator(".jp-Lepton-sidebar")
-        sidebar.locator(".jp-Lepton-live.jp-mod-live").wait_for()
+        sidebar.locator(".jp-Lepton-live", has_text=re.compile("live|idle")).wait_for()
         return sidebar
 
     def row(self, section: str, title: str) -> Any:

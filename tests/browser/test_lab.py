@@ -52,9 +52,8 @@ def _is_complete(lab: Lab) -> None:
     assert card.locator(".jp-Lepton-bar").count() == 0
 
 
-def test_an_empty_sidebar_teaches_what_to_type(lab: Lab, lab_home: Home, lab_server: Any) -> None:
+def test_an_empty_sidebar_teaches_what_to_type(lab: Lab) -> None:
     lab.open()
-    Client.connect(lab_home)
     sidebar = lab.show_sidebar()
     assert "%lepton train Net" in sidebar.inner_text()
     lab.shoot("sidebar_empty")
@@ -109,6 +108,10 @@ def test_a_card_goes_on_after_a_reload_in_mid_run(lab: Lab, eventually: Wait) ->
     lab.is_card("running")
     lab.shoot("after_reload")
     _is_complete(lab)
+    eventually(
+        lambda: lab.outputs()[-1]["data"][RUN_MIME]["run"]["state"] == "completed",
+        what="the last state is written back into the output",
+    )
     lab.save()
     last = lab.on_disk("reload.ipynb", RUN_MIME)[-1]
     assert last["run"]["state"] == "completed"
