@@ -36,6 +36,8 @@ class Asker:
         The line as typed, for the record of a run.
     progress : callable or None
         Makes what shows a run that is followed, of its view; None: what fits the face.
+    kernel : str or None
+        Kernelspec of what is asked for; None: this interpreter.
     """
 
     face: str
@@ -44,6 +46,7 @@ class Asker:
     command: str = ""
     home: Home = field(default_factory=lambda: Home.current().make())
     progress: Callable[[RunView], Progress] | None = None
+    kernel: str | None = None
 
     @cached_property
     def client(self) -> Client:

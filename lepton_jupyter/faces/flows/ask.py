@@ -35,7 +35,7 @@ def new_record(asker: Asker, kind: str, title: str, spec: Verb, **more: Any) -> 
         parent=asker.parent,
         asked_by="shell" if asker.face == "shell" else "kernel",
         lepton_version=_version(),
-        **more,
+        **{"kernel": asker.kernel, **more},
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lepton_jupyter.faces.arguments import build, fields_of, render
 from lepton_jupyter.faces.asker import Asker
 from lepton_jupyter.faces.server.api import Handler
 from lepton_jupyter.faces.verbs import VERBS, Command
+from lepton_jupyter.formats.views import RunView
 from lepton_jupyter.stages.verbs import Verb
 
 CHANGES = ("stop", "promote", "rollback", "delete", "alerts")
@@ -36,6 +38,29 @@ class WebAsker(Asker):
 
     warn = say
 
+    def type_next(self, line: str) -> str:
+        """Return a line to type next: in a cell."""
+        return f"%lepton {line}"
+
+
+class Unseen:
+    """What shows a run that is followed to nobody: the board shows it."""
+
+    def __init__(self, view: RunView) -> None:
+        self.view = view
+
+    def add(self, event: dict[str, Any]) -> None:
+        """Show nothing."""
+
+    def tick(self) -> None:
+        """Show nothing."""
+
+    def remark(self, text: str) -> None:
+        """Show nothing."""
+
+    def end(self, view: RunView) -> None:
+        """Show nothing."""
+
 
 class _VerbHandler(Handler):
     async def _do(self, verb: str) -> None:
@@ -44,7 +69,7 @@ class _VerbHandler(Handler):
         except LeptonError as error:
             self.refuse(error)
             return
-        asker = WebAsker("shell", command=f"%lepton {render(spec)}", home=self.lepton.home)
+        asker = WebAsker("shell", command=f"%lepton {render(spec)}", home=self.lepton.home, progress=Unseen)
         work = asyncio.get_running_loop().run_in_executor(self.lepton.threads, _work, VERBS[verb], asker, spec)
         try:
             text, ref = await asyncio.wait_for(asyncio.shield(work), ANSWER_S)
@@ -97,10 +122,25 @@ class OtherHandler(Handler):
 def _work(command: Command, asker: WebAsker, spec: Verb) -> tuple[str, str]:
     """Do a verb; runs in a thread. Returns what it said, and what to type for what came of it."""
     asker.home.make()
+    notebook = getattr(spec, "notebook", None)
+    asker.kernel = kernel_of(Path(notebook)) if notebook else None
     result = command.load()(asker, spec, {})
     line = getattr(result, "_line", None)
     asker.said.append(line() if line is not None else str(result))
     return "\n".join(asker.said), str(getattr(result, "ref", ""))
+
+
+def kernel_of(path: Path) -> str | None:
+    """Return the kernelspec that a notebook was written for; None where that is this server's own interpreter."""
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    try:
+        name = json.loads(path.read_bytes())["metadata"]["kernelspec"]["name"]
+        program = KernelSpecManager().get_kernel_spec(name).argv[0]
+    except (OSError, ValueError, LookupError, TypeError, NoSuchKernel):
+        return None
+    is_ours = program == sys.executable or Path(program).name == program  # `python`: whoever starts it
+    return None if is_ours else str(name)
 
 
 def read(verb: str, body: bytes, root: Path | None) -> Verb:
