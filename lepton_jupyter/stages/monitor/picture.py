@@ -65,8 +65,8 @@ def _cells(axes: Axes, name: str, table: dict[str, list[Any]]) -> None:
     axes.bar([place + 0.2 for place in places], table["window"], width=0.4, color=RED, label="window")
     axes.set_xticks(list(places), [_short(cell) for cell in table["cell"]], rotation=60, ha="right", fontsize=8)
     axes.set_ylabel("share of rows")
-    axes.set_title(_short(name, 40), fontsize=10)
-    axes.legend(frameon=False, fontsize=8)
+    axes.set_title(_short(name, 40), fontsize=10, loc="left")
+    _legend(axes)
 
 
 def _traffic(axes: Axes, table: dict[str, list[Any]]) -> None:
@@ -76,7 +76,11 @@ def _traffic(axes: Axes, table: dict[str, list[Any]]) -> None:
     shown = sorted({0, len(table["at"]) // 2, len(table["at"]) - 1})
     axes.set_xticks(shown, [table["at"][place][5:16] for place in shown], fontsize=8)
     axes.set_ylabel("requests")
-    axes.legend(frameon=False, fontsize=8)
+    _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
 
 
 def _short(name: str, most: int = 22) -> str:
