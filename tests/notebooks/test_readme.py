@@ -51,12 +51,15 @@ def test_every_picture_and_page_that_a_readme_names_is_there(text: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_block_of_the_readme_runs(new_notebook: Callable[..., Notebook], home: Home) -> None:
     notebook = new_notebook(EXAMPLES)
-    for block in _blocks("python"):
-        notebook.run(block)
-    for made in ("scored.parquet", "my_report.ipynb"):
-        (EXAMPLES / made).unlink(missing_ok=True)
+    try:
+        for block in _blocks("python"):
+            notebook.run(block, timeout_s=400)
+    finally:
+        for made in ("scored.parquet", "my_report.ipynb"):
+            (EXAMPLES / made).unlink(missing_ok=True)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for line in "\n".join(_blocks("sh")).splitlines():
         if line.startswith("make "):  # run by hand and by CI: here only that make knows the target
