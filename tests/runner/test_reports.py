@@ -73,7 +73,7 @@ def ask(home: Home, packed: Packed, *, version: str = "Net@1", at: float = START
         writer.write(
             LoggedRequest.of_rows(
                 one, request_id=f"r{place}", at=at + place / 10, version=version, bundle="abc123", latency_ms=2.0,
-                ids=[f"p{at + place}"], prediction=[said[place]], probability=np.array([0.5, 0.5], "<f4").tobytes(),
+                ids=[f"p{at}-{place}"], prediction=[said[place]], probability=np.array([0.5, 0.5], "<f4").tobytes(),
             )
         )  # fmt: skip
     writer.write(
