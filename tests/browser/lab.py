@@ -114,7 +114,8 @@ class Lab:
     def on_disk(self, name: str, mime: str) -> list[Any]:
         """Return what the outputs of a saved notebook hold under a MIME type."""
         cells = json.loads((self.root / name).read_text())["cells"]
-        return [out["data"][mime] for cell in cells for out in cell["outputs"] if mime in out.get("data", {})]
+        found = [out["data"][mime] for cell in cells for out in cell["outputs"] if mime in out.get("data", {})]
+        return ["".join(text) if isinstance(text, list) else text for text in found]  # text lies there in lines
 
     def command(self, name: str, **args: Any) -> Any:
         """Execute a command of Lab."""

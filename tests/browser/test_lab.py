@@ -148,7 +148,7 @@ def test_a_run_is_stopped_from_the_sidebar(lab: Lab) -> None:
     lab.shoot("stop_dialog")
     lab.page.locator(".jp-Dialog button", has_text="Stop").click()
     card = lab.is_card("stopped")
-    row.get_by_text("stopped").wait_for()
+    row.get_by_text("stopped", exact=True).wait_for()
     assert "Stop" not in card.locator(".jp-LeptonCard-buttons").inner_text()
     lab.shoot("stopped")
 

@@ -27,7 +27,7 @@ export class ScheduleForm extends Widget implements Dialog.IBodyWidget<IAnswers>
       box.setAttribute('role', 'alert');
     }
     this._field('every', trans.__('Every'), defaults.every, {
-      help: trans.__('An interval (30m, 1h), daily, weekly, or a cron expression'),
+      help: trans.__('30m, 1h, daily, weekly, or a cron expression'),
       choices: EVERY
     });
     this._field('tz', trans.__('Time zone'), defaults.tz, { choices: zones() });

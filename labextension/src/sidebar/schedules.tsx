@@ -18,7 +18,9 @@ export function Schedules(props: { schedules: ISchedule[] }): JSX.Element {
 function ScheduleRow(props: { schedule: ISchedule }): JSX.Element {
   const { now, trans } = useHere();
   const { schedule } = props;
-  const { name, last } = schedule;
+  const { name, firings = [] } = schedule;
+  const last = firings.find(firing => firing.run_id) ?? schedule.last; // the skipped ones say less
+  const skipped = firings.filter(firing => firing.state === 'skipped').length;
   const ref = `schedule/${name}`;
   const next = schedule.next_due_at;
   const isActive = schedule.state === 'active';
@@ -63,8 +65,12 @@ function ScheduleRow(props: { schedule: ISchedule }): JSX.Element {
         [trans.__('next'), next ? clock(next, now) : ''],
         [trans.__('fired'), String(schedule.n_fired ?? 0)],
         [trans.__('missed'), schedule.n_missed ? String(schedule.n_missed) : ''],
+        [
+          trans.__('skipped'),
+          skipped ? trans.__('%1 of the last %2', skipped, firings.length) : ''
+        ],
         [trans.__('alerts'), (schedule.alerts ?? []).join(', ')],
-        [trans.__('last'), <Firings firings={schedule.firings ?? []} name={name} />]
+        [trans.__('last'), <Firings firings={firings} name={name} />]
       ]}
     />
   );
@@ -77,9 +83,10 @@ function came(firing: IFiring): string {
 
 function Firings(props: { firings: IFiring[]; name: string }): JSX.Element {
   const { now, trans } = useHere();
+  const told = props.firings.filter(firing => firing.state !== 'skipped');
   return (
     <ol>
-      {props.firings.slice(0, 5).map(firing => (
+      {told.slice(0, 5).map(firing => (
         <li
           key={`${firing.due_at} ${firing.at}`}
           className={tone(firing.run_state || firing.state)}
