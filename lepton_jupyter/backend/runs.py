@@ -15,7 +15,7 @@ import msgspec
 from lepton_jupyter.backend.follow import FollowedRun
 from lepton_jupyter.backend.keeper import backend_environment
 from lepton_jupyter.backend.liveness import died, is_dead, sweep
-from lepton_jupyter.backend.queue import Slots, descendants, waits_for_device
+from lepton_jupyter.backend.queue import Slots, descendants, n_scheduled_slots, waits_for_device
 from lepton_jupyter.backend.store import Store
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import Home
@@ -180,10 +180,16 @@ class Runs:
             needs = {run.view.run_id: run.record.needs_device for run in active}
             parents = {run.view.run_id: run.view.parent for run in active}
             taken = {run.device for run in started if run.device}
+            n_free = n_scheduled_slots() - sum(run.record.schedule is not None for run in started)
             is_full = False
             for run in active:
                 if run.view.state != "queued" or run.view.run_id in self._finishing:
                     continue
+                if run.record.schedule is not None:
+                    n_free -= 1
+                    if n_free < 0:
+                        _say(run, f"other scheduled runs to end; {n_scheduled_slots()} go on at once")
+                        continue
                 lease: tuple[str, Lock] | None = None
                 if waits_for_device(run.view, needs, parents):
                     lease = None if is_full else self.slots.take(taken)
@@ -198,9 +204,7 @@ class Runs:
         held = ", ".join(
             f"{other.device} by {other.view.title} ({other.view.run_id})" for other in started if other.device
         )
-        needs = f"a free device; held: {held or ', '.join(self.slots.names)}"
-        if run.view.needs != needs:
-            run.add("state", state="queued", needs=needs)
+        _say(run, f"a free device; held: {held or ', '.join(self.slots.names)}")
 
     def _start(self, run: FollowedRun, lease: tuple[str, Lock] | None) -> None:
         folder = run.folder
@@ -296,3 +300,8 @@ class Runs:
 
 def _failure(told: object) -> Failure | None:
     return msgspec.convert(told, Failure) if isinstance(told, dict) else None
+
+
+def _say(run: FollowedRun, needs: str) -> None:
+    if run.view.needs != needs:
+        run.add("state", state="queued", needs=needs)

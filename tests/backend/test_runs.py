@@ -237,3 +237,21 @@ def test_the_users_environment_is_in_one_private_file_only(home: Home, prepare: 
     found = [path for path in home.root.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
     assert found == [folder.environment]
     assert Path(folder.environment).stat().st_mode & 0o077 == 0
+
+
+def test_scheduled_runs_wait_for_each_other_and_hold_up_nobody_else(
+    home: Home, prepare: Prepare, eventually: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEPTON_SCHEDULED_SLOTS", "1")
+    client = Client.connect(home)
+    first, second = prepare(FOREVER, schedule="nightly"), prepare("1 + 1", schedule="weekly")
+    for folder in (first, second):
+        client.submit(folder.run_id)
+    running(client, first, eventually)
+    eventually(lambda: "1 go on at once" in client.run(second.run_id).needs)
+    typed = prepare("2 + 2")
+    client.submit(typed.run_id)
+    assert ended(client, typed.run_id).state == "completed"
+    assert client.run(second.run_id).state == "queued"
+    client.stop_run(first.run_id, "enough")
+    assert ended(client, second.run_id).state == "completed"
