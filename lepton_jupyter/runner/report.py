@@ -36,8 +36,8 @@ EXPORT_S = 300  # a large notebook on a busy machine; then there is no report.ht
 
 
 def is_reported(record: RunRecord) -> bool:
-    """Whether a run leaves a ``report.html`` by itself; of others it is made when somebody opens them."""
-    return record.schedule is not None or record.kind in WITHOUT_CODE
+    """Whether a run leaves a ``report.html`` by itself: nobody watched it; of others it is made when they are opened."""
+    return record.schedule is not None
 
 
 def export_beside(folder: RunFolder) -> str:

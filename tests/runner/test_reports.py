@@ -100,7 +100,7 @@ def reported(start: Callable[..., StartedRun], home: Home) -> Callable[..., Star
 def test_a_report_leaves_its_record_picture_checks_and_page(home: Home, reported: Callable[..., StartedRun]) -> None:
     watched(home)
     ask(home, rows(600, seed=1, older=15))
-    run = reported()
+    run = reported(schedule="monitor-diagnosis")
     assert run.end()["state"] == "completed", run.folder.log.read_text()
     record = msgspec.json.decode(run.folder.result.read_bytes(), type=MonitorRecord)
     assert (record.verdict, record.run_id) == ("DRIFT", run.folder.run_id)
