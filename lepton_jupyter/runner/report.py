@@ -36,7 +36,7 @@ EXPORT_S = 300  # a large notebook on a busy machine; then there is no report.ht
 
 
 def is_reported(record: RunRecord) -> bool:
-    """Whether a run leaves a ``report.html`` by itself: nobody watched it; of others it is made when they are opened."""
+    """Whether a run leaves a ``report.html`` by itself: nobody watched it; of others it is made when opened."""
     return record.schedule is not None
 
 
