@@ -64,7 +64,7 @@ function RunRow(props: { run: IRun }): JSX.Element {
         isOver && trans.__('%1 ago', about(now - (run.ended_at ?? run.created_at))),
         left !== null ? trans.__('%1 left', about(left)) : !isOver && took !== null && span(took)
       ]}
-      trouble={run.error?.message}
+      trouble={run.state === 'stopped' ? undefined : run.error?.message}
       menu={menu}
       details={[
         [trans.__('run'), run.run_id],

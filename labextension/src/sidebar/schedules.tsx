@@ -60,7 +60,10 @@ function ScheduleRow(props: { schedule: ISchedule }): JSX.Element {
       }
       menu={menu}
       details={[
-        [trans.__('runs'), schedule.notebook ?? `${schedule.kind} ${schedule.subject}`],
+        [
+          trans.__('runs'),
+          schedule.notebook ? schedule.subject : `${schedule.kind} ${schedule.subject}`
+        ],
         [trans.__('zone'), schedule.tz],
         [trans.__('next'), next ? clock(next, now) : ''],
         [trans.__('fired'), String(schedule.n_fired ?? 0)],
