@@ -27,7 +27,7 @@ log = logging.getLogger("lepton.backend")
 LOOK_S = 0.25  # how often the runs in memory are looked at while there is a listener
 RUN_S = 0.5  # a run that moves is told twice a second, a change of its state at once
 STORE_S = 1.0  # everything else is looked at once a second, and read only where something changed
-FRESH_S = 10.0  # and read once in a while in any case: a notebook that changed on disk is in no database
+FRESH_S = 30.0  # and read once in a while in any case: a notebook that changed on disk is in no database
 
 KINDS = {"run": "runs", "model": "models", "endpoint": "endpoints", "schedule": "schedules", "alert": "alerts"}
 IDS = {"run": "run_id", "model": "run_id", "endpoint": "name", "schedule": "name", "alert": "id"}

@@ -40,7 +40,7 @@ from lepton_jupyter.stages.deploy.gate import decide
 log = logging.getLogger("lepton.backend")
 
 RUNS_TICK_S = 0.05
-ENDPOINTS_TICK_S = 0.2
+ENDPOINTS_TICK_S = 0.5
 KEEPER_TICK_S = 1.0
 SCHEDULES_LOOK_S = 0.1  # costs nothing while nothing is due
 

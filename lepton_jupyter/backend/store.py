@@ -71,7 +71,7 @@ class Store:
 
     def __init__(self, home: Home) -> None:
         self.engine = open_database(home.state_db)
-        self._endpoints: tuple[int, list[EndpointRow]] = (-1, [])  # as of which change; read five times a second
+        self._endpoints: tuple[int, list[EndpointRow]] = (-1, [])  # as of which change; read twice a second
         self._n_endpoint_changes = 0
 
     def close(self) -> None:
@@ -157,7 +157,7 @@ class Store:
     # -- how far MLflow is
 
     def has_unrecorded(self) -> bool:
-        """Whether there is anything that MLflow has not heard of: one question, asked every second."""
+        """Whether there is anything that MLflow has not heard of: one question, asked again and again."""
         waiting = (
             select(runs.c.run_id).where(~runs.c.is_recorded, runs.c.state != "queued"),
             select(aliases.c.id).where(~aliases.c.is_recorded),
