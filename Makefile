@@ -46,7 +46,7 @@ front: $(READY)  ## the JupyterLab extension: eslint, prettier, tsc, its unit te
 	@cd labextension && npm run --silent lint && npm run --silent test
 
 browser: $(READY)  ## a real JupyterLab in a real browser; skipped where there is no Chromium
-	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || apt-get install -yqq chromium >/dev/null 2>&1 || true
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq; apt-get install -yqq chromium; } >/dev/null 2>&1 || true
 	@$(RUN) -m pytest -q tests/browser
 
 wheel:  ## dist/*.whl, which installs without node
