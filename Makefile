@@ -47,7 +47,7 @@ front: $(READY)  ## the JupyterLab extension: eslint, prettier, tsc, its unit te
 
 browser: $(READY)  ## a real JupyterLab in a real browser; skipped where there is no Chromium
 	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq; apt-get install -yqq chromium; } >/dev/null 2>&1 || true
-	@$(RUN) -m pytest -q tests/browser
+	@$(RUN) -m pytest -q -m "not soak" tests/browser
 
 wheel:  ## dist/*.whl, which installs without node
 	@rm -rf lepton_jupyter/labextension dist

@@ -111,7 +111,7 @@ class DatasetCard(Shown):
             f"dataset {self.ref}",
             html.facts(self._pairs()),
             html.facts((f"class {name}", n) for name, n in counts),
-            html.lines(self._findings(), colour=html.WARN),
+            *(html.lines([text], colour="" if text.startswith("info:") else html.WARN) for text in self._findings()),
             f'<details style="margin-top:6px"><summary>columns</summary>{columns}'
             f"{html.lines([f'… and {hidden} more']) if hidden > 0 else ''}</details>",
             subtitle=" · ".join(
