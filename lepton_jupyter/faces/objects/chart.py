@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from lepton_jupyter.faces.objects import html
+from lepton_jupyter.faces.objects.bars import bars, bars_of
 from lepton_jupyter.faces.objects.curve import curve
 from lepton_jupyter.faces.objects.shown import publish
 
 PLOTLY = "application/vnd.plotly.v1+json"
-ROWS_SHOWN = 40
 
 
 def publish_chart(figure: Any) -> None:
@@ -30,20 +30,35 @@ def _title(drawn: dict[str, Any]) -> str:
 
 
 def static(drawn: dict[str, Any]) -> str:
-    """Return a picture of a figure's JSON: lines as SVG, a matrix or bars as a table."""
-    lines: dict[str, list[tuple[float, float]]] = {}
-    parts = []
-    for at, trace in enumerate(drawn.get("data", [])):
+    """Return a picture of a figure's JSON without script: lines and bars as SVG, a matrix as a table."""
+    traces, layout = drawn.get("data", []), drawn.get("layout", {})
+    matrices = [_matrix(trace) for trace in traces if isinstance(trace.get("z"), list)]
+    return html.card(_title(drawn), _lines(traces, layout), _bars(traces, layout), *matrices)
+
+
+def _lines(traces: list[dict[str, Any]], layout: dict[str, Any]) -> str:
+    found: dict[str, list[tuple[float, float]]] = {}
+    last = ""
+    for at, trace in enumerate(traces):
         xs, ys, name = trace.get("x"), trace.get("y"), str(trace.get("name") or "")
-        if isinstance(trace.get("z"), list):
-            parts.append(_matrix(trace))
-        elif trace.get("type") == "scatter" and _are_numbers(xs) and _are_numbers(ys):
-            if name or trace.get("showlegend") is not False:
-                lines[name or f"line {at + 1}"] = list(zip(xs, ys, strict=False))
-        elif isinstance(xs, list) and isinstance(ys, list):
-            parts.append(html.table(("", name), list(zip(xs, ys, strict=False))[:ROWS_SHOWN]))
-    axis = drawn.get("layout", {}).get("xaxis", {}).get("title", {}).get("text", "")
-    return html.card(_title(drawn), curve(lines, unit=str(axis)), *parts)
+        if trace.get("type") != "scatter" or not isinstance(xs, list) or not isinstance(ys, list):
+            continue
+        if not _are_numbers(xs):
+            xs, last = list(range(len(xs))), str(xs[-1]) if xs else ""
+        if name or trace.get("showlegend") is not False:
+            points = [(x, y) for x, y in zip(xs, ys, strict=False) if isinstance(y, (int, float))]
+            found[name or f"line {at + 1}"] = points
+    axis = layout.get("xaxis", {}).get("title", {}).get("text", "")
+    return curve(found, unit=str(axis), last=last)
+
+
+def _bars(traces: list[dict[str, Any]], layout: dict[str, Any]) -> str:
+    standing = [trace for trace in traces if trace.get("type") == "bar"]
+    if not standing:
+        return ""
+    categories, series = bars_of(standing)
+    is_stacked = layout.get("barmode") in ("stack", "relative")
+    return bars(categories, series, is_stacked=is_stacked, is_lying=standing[0].get("orientation") == "h")
 
 
 def _are_numbers(values: Any) -> bool:
