@@ -7,9 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from lepton_jupyter.formats.alerts import AlertChange, AlertView, DeliveryView
 from tests.faces.test_cards import EVIL, _Tags
 from tests.faces.test_flows import Typing, _notebook
 from tests.faces.test_flows import person as person  # a fixture
+from tests.life.webhook import Webhook
 
 Wait = Callable[..., Any]
 CELL = (
@@ -36,23 +35,9 @@ CELL = (
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
     """What a webhook heard that is named env:OPS."""
-    heard: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("OPS", f"http://127.0.0.1:{server.server_port}/s3cr3t")
-    yield heard
-    server.shutdown()
-    server.server_close()
+    with Webhook() as hook:
+        monkeypatch.setenv("OPS", f"{hook.url}/s3cr3t")
+        yield hook.told
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ import json
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from lepton_jupyter.client.client import Client
 from lepton_jupyter.core.paths import Home
 from tests.life.conftest import EXAMPLES, NET, Notebook
 from tests.life.mailbox import Mailbox
+from tests.life.webhook import Webhook
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -92,24 +92,10 @@ class Traffic(threading.Thread):
 
 
 @pytest.fixture
-def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server that takes JSON; yields its address and what it was told."""
-    told: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/hook", told
-    server.shutdown()
-    server.server_close()
+def webhook() -> Iterator[Webhook]:
+    """A server that takes JSON; yields it with what it was told."""
+    with Webhook() as hook:
+        yield hook
 
 
 @pytest.fixture
@@ -137,14 +123,14 @@ def test_drift_is_told_retrained_and_resolved_without_a_hand(
     new_notebook: Callable[..., Notebook],
     home: Home,
     tmp_path: Path,
-    webhook: tuple[str, list[dict[str, Any]]],
+    webhook: Webhook,
     mailbox: Mailbox,
     eventually: Wait,
     monkeypatch: pytest.MonkeyPatch,
     is_truthful: bool,
 ) -> None:
-    url, told = webhook
-    monkeypatch.setenv("OPS_WEBHOOK", url)
+    told = webhook.told
+    monkeypatch.setenv("OPS_WEBHOOK", webhook.url)
     monkeypatch.setenv("OPS_MAIL", f"mailto://127.0.0.1:{mailbox.port}?from=lepton@example.org&to=ops@example.org")
     folder = tmp_path / "work"
     folder.mkdir()
