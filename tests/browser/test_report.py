@@ -27,6 +27,7 @@ def report(home: Home, start: Callable[..., StartedRun]) -> RunFolder:  # noqa: 
         notebook=stage_notebook("monitor", title="diagnosis", source="%lepton monitor diagnosis --every 5m"),
         kind="monitor",
         endpoint="diagnosis",
+        schedule="monitor-diagnosis",
         parameters={"endpoint": "diagnosis", "window_start": START, "window_end": START + 300},
     )
     assert run.end()["state"] == "completed", run.folder.log.read_text()
