@@ -76,5 +76,6 @@ def test_shut_down_of_a_home_that_never_ran_does_nothing(home: Home) -> None:
     shut_down(home)
     assert not home.runtime().root.exists()
     assert (
-        json.dumps(sorted(path.name for path in home.root.iterdir())) == '["bundles", "datasets", "endpoints", "runs"]'
+        json.dumps(sorted(path.name for path in home.root.iterdir()))
+        == '["bundles", "datasets", "endpoints", "runs", "schedules"]'
     )

@@ -194,6 +194,7 @@ class Browser:
         self.notebook = notebook
         self.models: dict[str, dict[str, Any]] = {}
         self.shown: list[dict[str, Any]] = []
+        self.ended: set[str] = set()  # the reply may overtake what the cell has shown
 
     def listen(self, until: Callable[[], Any], *, timeout_s: float = 120) -> Any:
         deadline = monotonic() + timeout_s
@@ -217,6 +218,8 @@ class Browser:
                 self.models.setdefault(content["comm_id"], {}).update(content["data"].get("state", {}))
             case "display_data":
                 self.shown.append(content["data"])
+            case "status" if content["execution_state"] == "idle":
+                self.ended.add(message["parent_header"].get("msg_id", ""))
             case "error":
                 raise AssertionError("\n".join(content["traceback"]))
 
@@ -228,10 +231,10 @@ class Browser:
             try:
                 message = self.client.get_shell_msg(timeout=0)
             except Empty:
-                return bool(reply)
+                return bool(reply) and request in self.ended
             if message["parent_header"].get("msg_id") == request:
                 reply.append(message)
-            return bool(reply)
+            return bool(reply) and request in self.ended
 
         self.listen(replied)
 

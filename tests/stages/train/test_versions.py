@@ -123,6 +123,7 @@ def test_the_quickstarts_model_is_good_on_every_split(session: Any, make_dataset
     assert set(trained.bundle.manifest.files) == {
         "card.json",
         "graph.onnx",
+        "predicted.json",
         "profile.json",
         "schema.json",
         "weights.safetensors",
