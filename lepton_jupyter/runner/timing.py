@@ -16,6 +16,7 @@ from cronsim import CronSim, CronSimError
 from lepton_jupyter.core.errors import LeptonError, did_you_mean
 
 NICKNAMES = {"hourly": "0 * * * *", "daily": "0 0 * * *", "weekly": "0 0 * * 0", "monthly": "0 0 1 * *"}
+UTC_NAMES = ("UTC", "Etc/UTC", "Etc/UCT", "UCT", "Universal", "Etc/Universal", "Zulu", "Etc/Zulu")
 UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 MIN_S, MAX_S = 1.0, 10 * 366 * 86_400.0
 KNOWN = (
@@ -188,7 +189,7 @@ def local_zone() -> str:
         written = ""
     for name in filter(None, (said, linked, written)):
         try:
-            return check_zone(name)
+            return "UTC" if check_zone(name) in UTC_NAMES else name
         except LeptonError:
             continue
     return "UTC"
