@@ -228,3 +228,12 @@ def test_times_are_shown_by_the_clock_of_their_zone() -> None:
     assert local(1_772_430_000.0, "No/Such") == "2026-03-02 05:40 UTC"
     assert local(None, "UTC") == ""
     assert span(6 * 86_400 + 3 * 3600) == "6 d 3 h" and span(47 * 3600) == "47 h 0 min"
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"), [("01_weekly_report", "weekly_report"), ("weekly report (2)", "weekly_report_2"), ("2024", "")]
+)
+def test_a_schedule_takes_what_a_name_may_keep_of_its_files(stem: str, name: str) -> None:
+    from lepton_jupyter.faces.flows.schedule import name_from
+
+    assert name_from(stem) == name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -73,7 +74,7 @@ def _name(asker: Asker, spec: specs.Schedule, path: Path) -> str:
     if spec.name is not None:
         return check_name(spec.name, "schedule")
     try:
-        name = check_name(path.stem, "schedule")
+        name = check_name(name_from(path.stem) or path.stem, "schedule")
     except LeptonError as error:
         raise LeptonError(error.message, f"Give it one: {asker.type_next(_again(spec, 'weekly_report'))}") from error
     there = next((view for view in asker.client.schedules() if view.name == name), None)
@@ -84,6 +85,17 @@ def _name(asker: Asker, spec: specs.Schedule, path: Path) -> str:
             code="conflict",
         )
     return name
+
+
+def name_from(stem: str) -> str:
+    """Return what a name may keep of a file's: ``01 weekly report`` is ``weekly_report``.
+
+    Examples
+    --------
+    >>> name_from("01_weekly report (north)")
+    'weekly_report_north'
+    """
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", re.sub(r"^[^A-Za-z]+", "", stem)).strip("_.-")[:64]
 
 
 def _again(spec: specs.Schedule, name: str) -> str:
