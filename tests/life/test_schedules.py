@@ -178,6 +178,7 @@ REFUSED = [
     ('monitor kinds --every 1h --alert "psy > 0.2"', "No check named 'psy'", "Did you mean 'psi'"),
     ('monitor kinds --every 1h --alert "psi(c) > 0.2"', "No column named 'c'", "a, b"),
     ('monitor kinds --every 1h --alert "missing > 20"', "between 0 and 1", "write 0.2"),
+    ('monitor kinds --every 1h --alert "unseen(a) > 0.1"', "would never be met", "outside > 10"),
     ("monitor kinds --every 0m", "'0m'", "too short"),
     ('monitor kinds --every "99 * * * *"', "'99 * * * *'", "no cron expression"),
     ("monitor kinds --every 1h --tz Mars/Olympus", "'Mars/Olympus'", "IANA"),

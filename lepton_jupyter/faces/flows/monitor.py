@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,7 @@ def monitor(asker: Asker, spec: Monitor, objects: Mapping[str, Any]) -> Report |
     path = Path(spec.notebook).expanduser().absolute() if spec.notebook else None
     known = _checks_of(path)
     endpoint = asker.client.endpoint(name)
-    for text in spec.alert:
-        parse_rule(text, known=known, columns=_columns(asker, endpoint))
+    _check_rules(asker, spec, endpoint, known)
     record = _schedule(asker, msgspec.structs.replace(spec, endpoint=name), path)
     if spec.every is None:
         return _once(asker, record)
@@ -78,13 +77,20 @@ def _checks_of(path: Path | None) -> Any:
     return checks_of_notebook(user_notebook(path))
 
 
-def _columns(asker: Asker, endpoint: EndpointView) -> list[str] | None:
-    """Return the names of the endpoint's columns; None where its bundle cannot be read."""
+def _check_rules(asker: Asker, spec: Monitor, endpoint: EndpointView, known: Collection[str] | None) -> None:
+    """Read the rules against the endpoint's columns; where its bundle cannot be read, without them."""
     try:
-        schema = open_bundle(asker.home.bundles / endpoint.run_id).schema
+        columns = open_bundle(asker.home.bundles / endpoint.run_id).schema.columns
     except LeptonError:
-        return None
-    return [column.name for column in schema.columns]
+        columns = None
+    words = {f"unseen({column.name})" for column in columns or () if column.is_text}
+    for text in spec.alert:
+        rule = parse_rule(text, known=known, columns=None if columns is None else [column.name for column in columns])
+        if columns is not None and rule.check.startswith("unseen(") and rule.check not in words:
+            raise LeptonError(
+                f"'{text}' would never be met: that column is of numbers, and has no categories.",
+                'Of numbers, rows outside the range of training are counted: --alert "outside > 10".',
+            )
 
 
 def _refuse_scheduling(asker: Asker, spec: Monitor, name: str) -> None:
