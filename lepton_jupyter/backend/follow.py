@@ -34,7 +34,7 @@ class FollowedRun:
         As it stands; replaced, never changed.
     supervisor, kernel : Identity or None
         Whom a signal goes to.
-    device : str or None
+    devices : tuple of str
         The lease that the run was given.
     stop_asked : str or None
         Why somebody asked it to stop.
@@ -48,7 +48,7 @@ class FollowedRun:
         self.view = first_view(folder, record)
         self.supervisor: Identity | None = None
         self.kernel: Identity | None = None
-        self.device: str | None = None
+        self.devices: tuple[str, ...] = ()
         self.stop_asked: str | None = None
         self.ending: Event | None = None
         self._lock = threading.RLock()
@@ -159,7 +159,8 @@ class FollowedRun:
                 else:
                     self.kernel = identity
         if event.get("source") == "backend":
-            self.device = event.get("device", self.device)
+            if "device" in event:
+                self.devices = tuple(filter(None, str(event["device"] or "").split(",")))
             if event.get("state") == "stopping":
                 self.stop_asked = str(event.get("why", ""))
 

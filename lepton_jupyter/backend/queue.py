@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from lepton_jupyter.core.paths import Runtime
 from lepton_jupyter.core.processes import Lock, is_held
@@ -27,6 +28,31 @@ def n_scheduled_slots() -> int:
     return int(said) if said.isdigit() and int(said) > 0 else max(4, 2 * n_cpu_slots())
 
 
+@dataclass(frozen=True)
+class Lease:
+    """The devices that a run was given: a lock on each one's file, inherited by whatever uses them.
+
+    Attributes
+    ----------
+    names : tuple of str
+        ``cpu-0``, or a GPU's UUID.
+    locks : tuple of Lock
+    """
+
+    names: tuple[str, ...]
+    locks: tuple[Lock, ...]
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What a process must inherit to hold it."""
+        return [lock.descriptor for lock in self.locks]
+
+    def release(self) -> None:
+        """Let go; whoever inherited it holds it on."""
+        for lock in self.locks:
+            lock.release()
+
+
 class Slots:
     """The devices of this machine. A lease is a lock on a device's file: it ends with its last user.
 
@@ -40,7 +66,7 @@ class Slots:
         self.runtime = runtime
         self.names = tuple(f"cpu-{index}" for index in range(n_slots or n_cpu_slots()))
 
-    def take(self, taken: Collection[str]) -> tuple[str, Lock] | None:
+    def take(self, taken: Collection[str]) -> Lease | None:
         """Take the lease of a free device, or return None.
 
         Parameters
@@ -53,7 +79,7 @@ class Slots:
                 continue
             lock = Lock.take(self.runtime.lease(name))
             if lock is not None:
-                return name, lock
+                return Lease((name,), (lock,))
         return None
 
 

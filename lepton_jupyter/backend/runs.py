@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,13 +12,13 @@ from subprocess import Popen
 import msgspec
 
 from lepton_jupyter.backend.follow import FollowedRun
-from lepton_jupyter.backend.keeper import backend_environment
 from lepton_jupyter.backend.liveness import died, is_dead, sweep
-from lepton_jupyter.backend.queue import Slots, descendants, n_scheduled_slots, waits_for_device
+from lepton_jupyter.backend.queue import Lease, Slots, descendants, n_scheduled_slots, waits_for_device
+from lepton_jupyter.backend.starting import SUPERVISOR, Starter
 from lepton_jupyter.backend.store import Store
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import Home
-from lepton_jupyter.core.processes import Identity, Lock, reap, spawn
+from lepton_jupyter.core.processes import Identity, reap
 from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import DeviceView, Failure, RunView
 
@@ -28,7 +27,6 @@ log = logging.getLogger("lepton.backend")
 PROBE_S = 0.5  # how often an active run's lock is looked at, and its view saved
 SECOND_STOP_S = 2.0  # requests closer than this are one
 N_RECENT = 100
-SUPERVISOR = (sys.executable, "-P", "-m", "lepton_jupyter.runner.supervisor")
 
 OnEnd = Callable[[FollowedRun, str], int | None]
 
@@ -55,7 +53,7 @@ class Runs:
         self.slots = slots
         self.is_accepting = True
         self._on_end = on_end
-        self._supervisor = supervisor
+        self._starter = Starter(home, supervisor)
         self._active: dict[str, FollowedRun] = {}
         self._recent: dict[str, FollowedRun] = {}
         self._children: dict[str, Popen[bytes]] = {}
@@ -179,7 +177,7 @@ class Runs:
             started = [run for run in active if run.view.state != "queued"]
             needs = {run.view.run_id: run.record.needs_device for run in active}
             parents = {run.view.run_id: run.view.parent for run in active}
-            taken = {run.device for run in started if run.device}
+            taken = {name for run in started for name in run.devices}
             n_free = n_scheduled_slots() - sum(run.record.schedule is not None for run in started)
             is_full = False
             for run in active:
@@ -190,43 +188,38 @@ class Runs:
                     if n_free < 0:
                         _say(run, f"other scheduled runs to end; {n_scheduled_slots()} go on at once")
                         continue
-                lease: tuple[str, Lock] | None = None
+                lease: Lease | None = None
                 if waits_for_device(run.view, needs, parents):
                     lease = None if is_full else self.slots.take(taken)
                     if lease is None:
                         is_full = True
                         self._say_waiting(run, started)
                         continue
-                    taken.add(lease[0])
+                    taken.update(lease.names)
                 self._start(run, lease)
 
     def _say_waiting(self, run: FollowedRun, started: list[FollowedRun]) -> None:
         held = ", ".join(
-            f"{other.device} by {other.view.title} ({other.view.run_id})" for other in started if other.device
+            f"{', '.join(other.devices)} by {other.view.title} ({other.view.run_id})"
+            for other in started
+            if other.devices
         )
         _say(run, f"a free device; held: {held or ', '.join(self.slots.names)}")
 
-    def _start(self, run: FollowedRun, lease: tuple[str, Lock] | None) -> None:
-        folder = run.folder
-        environment = backend_environment(self.home)
-        descriptors: list[int] = []
-        if lease is not None:
-            descriptors.append(lease[1].descriptor)
-            environment["LEPTON_LEASE_FDS"] = ",".join(map(str, descriptors))
-        argv = [*self._supervisor, str(folder.root)]
+    def _start(self, run: FollowedRun, lease: Lease | None) -> None:
         try:
-            child = spawn(argv, env=environment, cwd=folder.root, log=folder.log, pass_fds=descriptors)
+            child = self._starter.start(run, lease)
         except OSError as error:
             failure = Failure(message=f"Run {run.view.run_id} cannot be started: {error}.", code="failed")
             self._finish_soon(run, "failed", failure)
             return
         finally:
             if lease is not None:
-                lease[1].release()  # the supervisor has it now
+                lease.release()  # the supervisor has it now
         self._children[run.view.run_id] = child
         who = Identity.of(child.pid)
         told = {"process": who.to_dict()} if who is not None else {}
-        run.add("state", state="starting", device=lease[0] if lease else None, **told)
+        run.add("state", state="starting", device=",".join(lease.names) if lease else None, **told)
 
     # -- out
 
@@ -289,7 +282,7 @@ class Runs:
 
     def devices(self) -> list[DeviceView]:
         """Return the devices and who holds them."""
-        holders = {run.device: run.view for run in self.active() if run.device and run.view.state != "queued"}
+        holders = {name: run.view for run in self.active() if run.view.state != "queued" for name in run.devices}
         return [
             DeviceView(name=name, kind="cpu", run_id=view.run_id, title=view.title)
             if (view := holders.get(name)) is not None

@@ -31,7 +31,7 @@ class Field:
     name : str
         The field.
     flag : str
-        ``--batch-size``; ``-p`` for KEY=VALUE.
+        ``--batch-size``; ``-p`` for the model's or notebook's own KEY=VALUE.
     kind : str
         ``switch``, ``repeat``, ``pairs`` or ``value``.
     choices : tuple of str
@@ -91,7 +91,7 @@ def _field(spec: type[Verb], item: msgspec.structs.FieldInfo, hint: Any) -> Fiel
     default = item.default_factory() if item.default_factory is not msgspec.NODEFAULT else item.default
     return Field(
         name=item.name,
-        flag="-p" if kind == "pairs" else "--" + item.name.strip("_").replace("_", "-"),
+        flag="-p" if item.name == "params" else "--" + item.name.strip("_").replace("_", "-"),
         kind=kind,
         help=meta.description or "",
         choices=tuple(leaf for leaf in leaves if isinstance(leaf, str)),
@@ -284,7 +284,7 @@ def render(spec: Verb) -> str:
         if field.kind == "switch":
             parts.append(field.flag)
         elif field.kind == "pairs":
-            parts += [f"-p {_quote(f'{key}={_as_text(item)}')}" for key, item in value.items()]
+            parts += [f"{field.flag} {_quote(f'{key}={_as_text(item)}')}" for key, item in value.items()]
         elif field.is_positional:
             parts += [_quote(item) for item in (value if field.kind == "repeat" else [value])]
         else:

@@ -29,12 +29,12 @@ def test_a_slot_is_taken_once(home: Home) -> None:
     slots = Slots(runtime, 2)
     first, second = slots.take(()), slots.take(())
     assert first is not None and second is not None
-    assert {first[0], second[0]} == {"cpu-0", "cpu-1"}
+    assert {*first.names, *second.names} == {"cpu-0", "cpu-1"}
     assert slots.take(()) is None
-    first[1].release()
-    assert slots.take({first[0]}) is None  # its run is still there, though the lock was swept
+    first.release()
+    assert slots.take(first.names) is None  # its run is still there, though the lock was swept
     third = slots.take(())
-    assert third is not None and third[0] == first[0]
+    assert third is not None and third.names == first.names
     for lease in (second, third):
-        lease[1].release()
+        lease.release()
     assert Lock.take(runtime.lease("cpu-0")) is not None
