@@ -17,6 +17,10 @@ class Session(Protocol):
     def folder(self) -> Path:
         """The run's folder: checkpoints and the bundle go below it."""
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that the run holds: ``cpu-0``, or a GPU's UUID; empty where nobody leased any."""
+
     def log(self, *, step: int | None = None, **metrics: float) -> None:
         """Record metrics at a step (an epoch in our own loop). Never raises because a disk is full."""
 
@@ -28,6 +32,12 @@ class Session(Protocol):
 
     def progress(self, done: int, total: int, unit: str) -> None:
         """Say how far the work is."""
+
+    def telemetry(self, **values: float) -> None:
+        """Record how the work goes between two metrics; call it a few times a second at most.
+
+        Known: ``epoch`` (with a share of the next one), ``loss``, ``lr``, ``grad_norm``, ``rows_per_s``, ``steps_per_s``.
+        """
 
     def should_stop(self) -> bool:
         """Whether the user asked the run to stop; the engine ends at its next step and keeps its best."""

@@ -13,7 +13,7 @@ import msgspec
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
-KINDS = ("state", "metric", "note", "progress", "cell", "result", "log", "check")
+KINDS = ("state", "metric", "note", "progress", "cell", "result", "log", "check", "telemetry")
 
 
 class EventWriter:

@@ -110,6 +110,12 @@ class RunRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
         The schedule that fired; `due_at` when it was due, `attempt` how often it was tried before.
     timeout_s : float or None
         A run that takes longer is ended and has failed.
+    devices : str
+        Which, where it needs some: ``auto``, ``cpu``, how many, or ``0,1``.
+    priority : str
+        ``low``, ``normal`` or ``high``, among the runs of one user.
+    resumes : str or None
+        Id of the run whose last checkpoint it goes on from.
     recipe : str or None
         Of a training that repeats another one on newer data: the id of the run that was recorded first.
     """
@@ -139,6 +145,9 @@ class RunRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt: int = 0
     timeout_s: float | None = None
     recipe: str | None = None
+    devices: str = "auto"
+    priority: str = "normal"
+    resumes: str | None = None
 
 
 class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):

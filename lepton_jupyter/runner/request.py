@@ -193,4 +193,19 @@ def environment_of(folder: RunFolder) -> dict[str, str]:
             f"The environment of run '{folder.run_id}' cannot be read: {error.strerror}.", code="failed"
         ) from error
     home = folder.root.parent.parent
-    return {"PATH": os.defpath, **environment, "LEPTON_HOME": str(home), "LEPTON_RUN": str(folder.root)}
+    own = {"LEPTON_HOME": str(home), "LEPTON_RUN": str(folder.root)}
+    return {"PATH": os.defpath, **environment, **own, **device_environment(os.environ.get("LEPTON_DEVICES", ""))}
+
+
+def device_environment(devices: str) -> dict[str, str]:
+    """Return the variables by which a run sees the devices that it holds, and no other GPU.
+
+    Parameters
+    ----------
+    devices : str
+        Names with commas between them: ``cpu-0,cpu-1`` or GPUs' UUIDs; empty where the run holds none.
+    """
+    if not devices:
+        return {}
+    gpus = [name for name in devices.split(",") if not name.startswith("cpu-")]
+    return {"LEPTON_DEVICES": devices, "CUDA_VISIBLE_DEVICES": ",".join(gpus)}

@@ -197,6 +197,15 @@ class RunSession:
         """Record what the run found, JSON-ready: a card shows it."""
         self._say("result", **_plain(summary))
 
+    def telemetry(self, **values: float) -> None:
+        """Record how the work goes between two metrics."""
+        self._say("telemetry", values=_plain(values))
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that this run holds."""
+        return tuple(filter(None, os.environ.get("LEPTON_DEVICES", "").split(",")))
+
     def progress(self, done: int, total: int, unit: str) -> None:
         """Say how far the work is; ten times a second at most, and the last one always."""
         now = time.monotonic()

@@ -104,6 +104,11 @@ class _Quiet:
     def progress(self, done: int, total: int, unit: str) -> None:
         """Nobody hears it."""
 
+    devices: tuple[str, ...] = ()
+
+    def telemetry(self, **values: float) -> None:
+        pass
+
     def should_stop(self) -> bool:
         """Nobody asks."""
         return False

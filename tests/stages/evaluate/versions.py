@@ -45,6 +45,11 @@ class Told:
     def progress(self, done: int, total: int, unit: str) -> None:
         self.steps.append(done)
 
+    devices: tuple[str, ...] = ()
+
+    def telemetry(self, **values: float) -> None:
+        pass
+
     def should_stop(self) -> bool:
         return False
 

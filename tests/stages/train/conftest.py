@@ -40,6 +40,11 @@ class Recorder:
     def progress(self, done: int, total: int, unit: str) -> None:
         self.done = (done, total, unit)
 
+    devices: tuple[str, ...] = ()
+
+    def telemetry(self, **values: float) -> None:
+        pass
+
     def should_stop(self) -> bool:
         return self.stop_when()
 
