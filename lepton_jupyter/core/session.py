@@ -36,7 +36,8 @@ class Session(Protocol):
     def telemetry(self, **values: float) -> None:
         """Record how the work goes between two metrics; call it a few times a second at most.
 
-        Known: ``epoch`` (with a share of the next one), ``loss``, ``lr``, ``grad_norm``, ``rows_per_s``, ``steps_per_s``.
+        Known: ``epoch`` (2.5: in the middle of the third), ``loss``, ``lr``, ``grad_norm``, ``rows_per_s``,
+        ``steps_per_s``.
         """
 
     def should_stop(self) -> bool:
