@@ -10,9 +10,7 @@ from torch import nn
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.stages.train.job import Job
-from lepton_jupyter.stages.train.torch_names import optimizer_class, scheduler_class
-
-PLATEAU = torch.optim.lr_scheduler.ReduceLROnPlateau
+from lepton_jupyter.stages.train.torch_names import optimizer_class
 
 
 def make_optimizer(job: Job, module: nn.Module) -> torch.optim.Optimizer:
@@ -38,44 +36,12 @@ def make_optimizer(job: Job, module: nn.Module) -> torch.optim.Optimizer:
 
 
 def make_scheduler(job: Job, optimizer: torch.optim.Optimizer) -> Any:
-    """Return the learning rate's schedule, stepped once an epoch; None for ``constant``.
+    """Return the schedule of a job, stepped once an epoch."""
+    from lepton_jupyter.stages.train.schedules import make_schedule
 
-    Raises
-    ------
-    LeptonError
-        If the name is unknown.
-    """
-    word = job.spec.lr_scheduler
-    own = job.names.get("lr_scheduler")
-    if own is not None:
-        return own(optimizer)  # type: ignore[operator]  # the user's function of an optimizer
-    found = scheduler_class(word)
-    return None if found is None else found(optimizer, **_arguments(found, job))
-
-
-def _arguments(found: Any, job: Job) -> dict[str, Any]:
-    """Return what a schedule of torch needs beside the optimizer, for the run's number of epochs."""
-    epochs, lr = job.spec.epochs, job.spec.lr
-    of_length = {"total_iters": epochs, "total_steps": epochs + 1, "step_size_up": max(1, epochs // 4)}
-    required = {
-        "T_max": epochs,
-        "T_0": max(1, epochs // 3),
-        "step_size": max(1, epochs // 3),
-        "milestones": [max(1, epochs // 2), max(2, epochs * 3 // 4)],
-        "gamma": 0.95,
-        "max_lr": lr,
-        "base_lr": lr / 10,
-        "swa_lr": lr / 10,
-    }
-    names = inspect.signature(found).parameters
-    return {key: value for key, value in of_length.items() if key in names} | {
-        key: value for key, value in required.items() if key in names and names[key].default is inspect.Parameter.empty
-    }
+    return make_schedule(job, optimizer, None)
 
 
 def step_scheduler(scheduler: Any, val_loss: float) -> None:
     """Go one epoch on."""
-    if isinstance(scheduler, PLATEAU):
-        scheduler.step(val_loss)
-    elif scheduler is not None:
-        scheduler.step()
+    scheduler.epoch(val_loss)

@@ -23,6 +23,7 @@ SCHEDULERS = {
     and issubclass(value, torch.optim.lr_scheduler.LRScheduler)
     and name not in ("LRScheduler", "ChainedScheduler", "SequentialLR", "LambdaLR", "MultiplicativeLR")
 }
+OUR_SCHEDULES = {"cosine": "cosine", "onecycle": "one-cycle", "constant": "constant"}
 LOSSES = {name.lower(): value for name, value in vars(nn).items() if name.endswith("Loss")}
 OF_PROBABILITIES = {"BCELoss": "BCEWithLogitsLoss", "NLLLoss": "CrossEntropyLoss"}
 
@@ -37,14 +38,21 @@ def optimizer_class(word: str) -> type[torch.optim.Optimizer]:
     return found
 
 
+def schedule_word(word: str) -> str:
+    """Return a schedule's name as it is compared: ``One-Cycle`` is ``onecycle``, and so is ``OneCycleLR``."""
+    key = word.lower().replace("_", "").replace("-", "")
+    return "onecycle" if key == "onecyclelr" else key
+
+
 def scheduler_class(word: str) -> type[torch.optim.lr_scheduler.LRScheduler] | None:
-    """Return the schedule of this name; None for ``constant``. Raises `LeptonError` (did you mean)."""
-    if word.lower() == "constant":
+    """Return the schedule of torch of this name; None for ours. Raises `LeptonError` (did you mean)."""
+    key = schedule_word(word)
+    if key in OUR_SCHEDULES:
         return None
-    key = "cosineannealinglr" if word.lower() == "cosine" else word.lower().replace("_", "")
+    key = {"plateau": "reducelronplateau"}.get(key, key)
     found = SCHEDULERS.get(key) or SCHEDULERS.get(key + "lr")
     if found is None:
-        known = ["cosine", "constant", *(value.__name__ for value in SCHEDULERS.values())]
+        known = [*OUR_SCHEDULES.values(), "step", "plateau", *(value.__name__ for value in SCHEDULERS.values())]
         raise unknown("lr-scheduler", word, known)
     return found
 
