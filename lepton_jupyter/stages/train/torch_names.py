@@ -25,7 +25,21 @@ SCHEDULERS = {
 }
 OUR_SCHEDULES = {"cosine": "cosine", "onecycle": "one-cycle", "constant": "constant"}
 LOSSES = {name.lower(): value for name, value in vars(nn).items() if name.endswith("Loss")}
-OF_PROBABILITIES = {"BCELoss": "BCEWithLogitsLoss", "NLLLoss": "CrossEntropyLoss"}
+OF_PROBABILITIES = {"BCELoss": "BCEWithLogitsLoss", "NLLLoss": "CrossEntropyLoss", "KLDivLoss": "CrossEntropyLoss"}
+_OF_PAIRS = "compares rows with one another"
+_A_LAYER = "is a layer with weights of its own"
+REFUSED = {
+    "AdaptiveLogSoftmaxWithLoss": _A_LAYER,
+    "LinearCrossEntropyLoss": _A_LAYER,
+    "CosineEmbeddingLoss": _OF_PAIRS,
+    "HingeEmbeddingLoss": _OF_PAIRS,
+    "MarginRankingLoss": _OF_PAIRS,
+    "TripletMarginLoss": _OF_PAIRS,
+    "TripletMarginWithDistanceLoss": _OF_PAIRS,
+    "CTCLoss": "takes the lengths of sequences",
+    "GaussianNLLLoss": "takes a variance for each output",
+    "MultiLabelMarginLoss": "takes several labels a row",
+}
 
 
 def optimizer_class(word: str) -> type[torch.optim.Optimizer]:
@@ -63,21 +77,28 @@ def loss_class(word: str) -> type[nn.Module]:
     Raises
     ------
     LeptonError
-        If there is none (did you mean), or it takes probabilities.
+        If there is none (did you mean), or it takes something else than a model's outputs and their targets.
     """
-    key = word.lower().replace("_", "")
+    key = word.lower().replace("_", "").replace("-", "")
     found = LOSSES.get(key) or LOSSES.get(key + "loss")
     if found is None:
-        raise unknown("loss", word, [value.__name__ for value in LOSSES.values()])
-    refuse_probabilities(found)
+        raise unknown("loss", word, [value.__name__ for value in LOSSES.values() if value.__name__ not in REFUSED])
+    refuse_losses(found)
     return found
 
 
-def refuse_probabilities(chosen: Any) -> None:
-    """Raise `LeptonError` where a loss of torch takes probabilities: a model's outputs are logits here."""
+def refuse_losses(chosen: Any) -> None:
+    """Raise `LeptonError` where a loss of torch takes probabilities, or more than outputs and targets."""
     cls = chosen if inspect.isclass(chosen) else type(chosen)
-    if cls.__name__ in OF_PROBABILITIES and cls.__module__.startswith("torch."):
+    if not cls.__module__.startswith("torch."):
+        return
+    if cls.__name__ in OF_PROBABILITIES:
         raise LeptonError(
             f"{cls.__name__} takes probabilities, and a model's outputs are logits here.",
             f"Use --loss {OF_PROBABILITIES[cls.__name__]}, and return the value before sigmoid or softmax.",
+        )
+    if cls.__name__ in REFUSED:
+        raise LeptonError(
+            f"{cls.__name__} {REFUSED[cls.__name__]}; here a loss takes the model's outputs and their targets.",
+            "Try --loss auto, or give the module a training_step(self, batch) that returns its loss.",
         )
