@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.runner import payload, sources
 from lepton_jupyter.runner.outputs import FIRST_MAX, shortened
+from lepton_jupyter.runner.ranks import RankError, take_cell
 
 if TYPE_CHECKING:
     from lepton_jupyter.runner.session import RunSession
@@ -34,10 +35,12 @@ def prepare(run: RunSession) -> None:
     index = payload.read_index(run.files.payload)
     _extend_path(run.files.payload / payload.MODULES, index)
     sources.restore(index.cells, index.labels, shell)
-    if run.record.kind == "train":
+    if run.record.kind in ("train", "cell") and run.rank is None:
         run.reserve_room()
     if run.record.kind == "cell" and shell is not None:
-        run.reserve_room()
+        if run.rank is None and len(run.devices) > 1:
+            take_cell(run, shell)
+            return
         _fill(run, shell)
 
 
@@ -81,6 +84,8 @@ def _failure(error: BaseException, run: RunSession, shell: Any) -> dict[str, str
             return {"message": f"no space left in {path}", "hint": hint, "code": "failed", "detail": str(error)}
     if isinstance(error, LeptonError):
         return {**error.to_dict(), "code": "failed" if error.code == "bad_input" else error.code}
+    if isinstance(error, RankError):
+        return error.told
     frames = [frame for frame, _ in _frames(error) if not _is_stage(frame, run)]
     where = _place(frames, shell)
     first = (str(error).splitlines() or [""])[0][:FIRST_MAX]

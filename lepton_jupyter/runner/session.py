@@ -19,8 +19,9 @@ from lepton_jupyter.core.paths import Home, RunFolder
 from lepton_jupyter.formats.bundle import Bundle, open_bundle
 from lepton_jupyter.formats.events import EventWriter
 from lepton_jupyter.formats.records import RunRecord
-from lepton_jupyter.runner import payload
+from lepton_jupyter.runner import payload, rank_channel
 from lepton_jupyter.runner.interrupts import Interrupts
+from lepton_jupyter.runner.rank_channel import RankEvents, rank_here
 from lepton_jupyter.runner.request import read_record
 from lepton_jupyter.runner.spec import Run
 from lepton_jupyter.stages.evaluate.spec import Evaluate
@@ -56,6 +57,8 @@ class RunSession:
     home : Home
     folder : Path
         The run's folder.
+    rank : int or None
+        Of this process among those of a run on several devices; None for the kernel. Rank 0 alone logs and saves.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -64,7 +67,8 @@ class RunSession:
         self.home = Home(folder.root.parent.parent)
         self.record: RunRecord = read_record(folder)
         self.interrupts = Interrupts()
-        self._events = EventWriter(folder.kernel_events)
+        self.rank = rank_here()
+        self._events = self._writer()
         self._step = 0
         self._progress_at = 0.0
         self._is_acknowledged = False
@@ -74,6 +78,16 @@ class RunSession:
     def run_id(self) -> str:
         """Id of the run."""
         return self.record.run_id
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether another rank logs, saves and writes checkpoints."""
+        return bool(self.rank)
+
+    def _writer(self) -> EventWriter | RankEvents:
+        if rank_channel.here is not None and self.rank is not None:
+            return RankEvents(rank_channel.here, self.rank, self.files.kernel_events)
+        return EventWriter(self.files.kernel_events)
 
     # -- what was asked
 
@@ -225,7 +239,13 @@ class RunSession:
         """Tell the supervisor why a cell failed."""
         self._say("log", level="error", text=record["message"], error=record)
 
-    def save(self, model: Any, *, name: str | None = None, data: str | None = None, example: Any = None) -> Bundle:
+    def relay(self, event: dict[str, Any]) -> None:
+        """Record an event of rank 0, with its time."""
+        self._say(**event)
+
+    def save(
+        self, model: Any, *, name: str | None = None, data: str | None = None, example: Any = None
+    ) -> Bundle | None:
         """Make the run's version of a trained model: what ``lepton.save`` does inside a run.
 
         Parameters
@@ -241,9 +261,13 @@ class RunSession:
 
         Returns
         -------
-        Bundle
-            It lies in the run's folder; a later save takes its place.
+        Bundle or None
+            It lies in the run's folder; a later save takes its place. None in a rank but the first.
         """
+        if self.is_silent:
+            return None
+        if self.rank is not None and type(model).__name__ == "DistributedDataParallel":
+            model = model.module
         from lepton_jupyter.stages.train.saving import save
 
         said = name or self.record.model
@@ -335,7 +359,7 @@ def log(*, step: int | None = None, **metrics: float) -> None:
     current().log(step=step, **metrics)
 
 
-def save(model: Any, *, name: str | None = None, data: str | None = None, example: Any = None) -> Bundle:
+def save(model: Any, *, name: str | None = None, data: str | None = None, example: Any = None) -> Bundle | None:
     """Make the run's version of a trained model: what ``lepton.save`` does inside a run."""
     return current().save(model, name=name, data=data, example=example)
 
