@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,10 @@ import numpy.typing as npt
 from lepton_jupyter.core.errors import LeptonError, unknown
 from lepton_jupyter.core.states import Task
 from lepton_jupyter.stages.evaluate.metrics import METRICS, Metric, metric_named, metrics_of
-from lepton_jupyter.stages.train.heads import Head
-from lepton_jupyter.stages.train.job import Job
+
+if TYPE_CHECKING:  # the asking process looks up names here, and may have no torch loaded
+    from lepton_jupyter.stages.train.heads import Head
+    from lepton_jupyter.stages.train.job import Job
 
 # N rows, K classes, T targets
 

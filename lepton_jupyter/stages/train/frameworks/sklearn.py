@@ -32,10 +32,9 @@ from lepton_jupyter.stages.train.frameworks.trees import tree_thresholds
 from lepton_jupyter.stages.train.graph import OPSET, add_classes, add_head, align, join
 from lepton_jupyter.stages.train.heads import Head
 from lepton_jupyter.stages.train.job import Given, Job, Outcome
-from lepton_jupyter.stages.train.loop import headline, seed_everything
-from lepton_jupyter.stages.train.spec import Train
-
-TORCH_ONLY = ("epochs", "batch_size", "lr", "optimizer", "loss", "lr_scheduler", "patience", "scale_target")
+from lepton_jupyter.stages.train.judged import headline
+from lepton_jupyter.stages.train.loop import seed_everything
+from lepton_jupyter.stages.train.preflight import refuse_flags
 
 
 @dataclass
@@ -129,7 +128,7 @@ class SklearnFramework:
     def fit(self, model: Any, job: Job) -> SklearnFitted:
         """Fit a fresh clone on the training split."""
         __tracebackhide__ = True
-        _refuse_flags(job)
+        refuse_flags(job.spec, job.name)
         _refuse_tensors(job)
         seed_everything(job.spec.seed)
         made = construct(model, {}, job.spec.params, name=job.name, data=job.data_name)
@@ -218,17 +217,6 @@ def frame_of(schema: Schema, rows: Packed) -> pd.DataFrame:
 
 def _plan(job: Job, packed: Packed) -> Plan:
     return fit_plan(job.schema, packed, mode="none" if job.spec.preprocess == "none" else "dense")
-
-
-def _refuse_flags(job: Job) -> None:
-    """Refuse flags that mean nothing for an estimator."""
-    defaults = {spec.name: spec.default for spec in msgspec.structs.fields(Train)}
-    for flag in TORCH_ONLY:
-        if getattr(job.spec, flag) != defaults[flag]:
-            raise LeptonError(
-                f"--{flag.replace('_', '-')} means nothing for '{job.name}', a scikit-learn estimator.",
-                "Leave it out; an estimator's own settings are given by -p KEY=VALUE.",
-            )
 
 
 def _refuse_tensors(job: Job) -> None:
