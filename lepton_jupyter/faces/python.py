@@ -18,7 +18,7 @@ from lepton_jupyter.stages.verbs import Verb
 PROG = "lepton."
 TAKES_OBJECTS = {
     "data": ("source",),
-    "train": ("model", "data", "optimizer", "loss", "lr_scheduler"),
+    "train": ("model", "data", "optimizer", "loss", "lr_scheduler", "augment"),
     "predict": ("rows",),
 }  # a value in place of a word; other positions take references, or our objects that have one
 TAKES_TABLES = frozenset({"source", "rows", "data"})
@@ -116,7 +116,9 @@ def _built(spec: type[Verb], asker: Asker, values: dict[str, Any]) -> tuple[Verb
     objects: dict[str, Any] = {}
     takes = TAKES_OBJECTS.get(spec.verb, ())
     for name, value in list(values.items()):
-        if name in takes and not isinstance(value, str):
+        if name in takes and fields[name].kind == "repeat":
+            values[name] = _words_for(asker, name, value, objects)
+        elif name in takes and not isinstance(value, str):
             text = getattr(value, "ref", None) if name in ("data",) else None
             if isinstance(text, str):
                 values[name] = text
@@ -126,6 +128,17 @@ def _built(spec: type[Verb], asker: Asker, values: dict[str, Any]) -> tuple[Verb
         else:
             values[name] = _plain(fields[name], value)
     return build(spec, values), objects
+
+
+def _words_for(asker: Asker, name: str, value: Any, objects: dict[str, Any]) -> tuple[str, ...]:
+    """Return the words of several values, and put those that are objects beside, as ``name:word``."""
+    words = []
+    for item in value if isinstance(value, list | tuple) else [value] if value is not None else []:
+        word = item if isinstance(item, str) else _word_for(asker, name, item)
+        if not isinstance(item, str):
+            objects[f"{name}:{word}"] = item
+        words.append(word)
+    return tuple(words)
 
 
 def _with_table(value: Any) -> Any:

@@ -19,7 +19,11 @@ from lepton_jupyter.stages.train.spec import Train, TrainCell
 
 NAMEABLE = ("optimizer", "loss", "lr_scheduler")
 TORCH_HOMES = {"optimizer": "torch.optim", "loss": "torch.nn", "lr_scheduler": "torch.optim.lr_scheduler"}
-OURS = {"optimizer": (), "loss": ("auto",), "lr_scheduler": ("cosine", "constant")}
+OURS = {
+    "optimizer": (),
+    "loss": ("auto",),
+    "lr_scheduler": ("cosine", "constant", "one-cycle", "onecycle", "one_cycle", "step", "plateau"),
+}
 
 
 def train(asker: Asker, spec: Train, objects: Mapping[str, Any]) -> Run:
@@ -35,7 +39,8 @@ def train(asker: Asker, spec: Train, objects: Mapping[str, Any]) -> Run:
     if spec.name is None:
         _check_same_data(asker, name, dataset.partition("@")[0])
     names, namespace = _names(asker, spec, objects, value)
-    preflight(value, spec, named=names, data=dataset.partition("@")[0])
+    own = {key: namespace[word] for key, word in names.items() if key != "model" and word in namespace}
+    preflight(value, spec, named=names, data=dataset.partition("@")[0], own=own)
     captured = capture_names(names, namespace, cwd=Path.cwd())
     pinned = made(asker, dataset, making, table)
     spec = msgspec.structs.replace(spec, data=pinned, name=name)
@@ -89,7 +94,28 @@ def _names(
                 extra[word] = objects[key]
         elif word in asker.namespace and asker.has_variables and not _is_torchs(key, word):
             names[key] = word
+    for word in spec.augment:
+        found = objects.get(f"augment:{word}")
+        if found is not None or _is_own_augment(asker, word):
+            names[f"augment:{word}"] = word
+        if found is not None and asker.namespace.get(word) is not found:
+            extra[word] = found
     return names, ({**asker.namespace, **extra} if extra else asker.namespace)
+
+
+def _is_own_augment(asker: Asker, word: str) -> bool:
+    """Whether an augmentation is a function of the notebook."""
+    from lepton_jupyter.stages.train.preflight import AUGMENTS
+
+    if not asker.has_variables or not callable(asker.namespace.get(word)):
+        return False
+    if word in AUGMENTS:
+        raise LeptonError(
+            f"'{word}' is a function of this notebook, and an augmentation that is built in.",
+            f"Say --augment {word}={AUGMENTS[word]:g} for the latter, or give yours another name.",
+            code="conflict",
+        )
+    return True
 
 
 def _is_torchs(key: str, word: str) -> bool:
