@@ -15,10 +15,8 @@ from lepton_jupyter.formats.records import Card
 from lepton_jupyter.stages.data.spec import DataFlags
 from lepton_jupyter.stages.data.store import Dataset
 from lepton_jupyter.stages.train.construct import construct, is_free_factory
-from lepton_jupyter.stages.train.exporter_process import EXPORT, end_exporter, start_exporter
 from lepton_jupyter.stages.train.frameworks.registry import framework_of
 from lepton_jupyter.stages.train.job import Fitted, History, Job, settle_task
-from lepton_jupyter.stages.train.preflight import is_torchs
 from lepton_jupyter.stages.train.spec import Train
 
 NOT_PARAMS = ("model", "data", "name", "detach")  # fields of the verb that say where from and where to, not how
@@ -114,25 +112,18 @@ def _train(
     session: Session, model: Any, dataset: Dataset, spec: Train, *, names: Mapping[str, object], is_finishing: bool
 ) -> Trained:
     __tracebackhide__ = True
-    # Before the heavy imports, which the second process then makes beside us.
-    exporter = start_exporter(session.folder / EXPORT) if is_torchs(model) else None
-    try:
-        dataset = settle_task(dataset, spec.task)
-        if is_free_factory(model):  # it asks for nothing that the data knows: what it gives decides the framework
-            from lepton_jupyter.stages.train.loop import seed_everything
+    dataset = settle_task(dataset, spec.task)
+    if is_free_factory(model):  # it asks for nothing that the data knows: what it gives decides the framework
+        from lepton_jupyter.stages.train.randomness import seed_everything
 
-            seed_everything(spec.seed)
-            model = construct(model, {}, spec.params, name=spec.model, data=dataset.record.name)
-            spec = msgspec.structs.replace(spec, params={})
-        job = Job(session, spec, dataset, spec.model, names, is_finishing, exporter)
-        session.note("task", job.task)
-        if job.schema.positive is not None:
-            session.note("positive", job.schema.positive)
-        fitted = framework_of(model, spec.model).fit(model, job)
-    except BaseException:
-        if exporter is not None:
-            end_exporter(exporter)
-        raise
+        seed_everything(spec.seed)
+        model = construct(model, {}, spec.params, name=spec.model, data=dataset.record.name)
+        spec = msgspec.structs.replace(spec, params={})
+    job = Job(session, spec, dataset, spec.model, names, is_finishing)
+    session.note("task", job.task)
+    if job.schema.positive is not None:
+        session.note("positive", job.schema.positive)
+    fitted = framework_of(model, spec.model).fit(model, job)
     return _finished(fitted, job, name=spec.name or spec.model, dataset=dataset)
 
 
@@ -165,7 +156,7 @@ def make_card(fitted: Fitted, *, model: str, run_id: str, spec: Train, dataset: 
     params = {
         name: value
         for name, value in msgspec.to_builtins(spec).items()
-        if name not in of_data and name not in NOT_PARAMS and value not in (None, {})
+        if name not in of_data and name not in NOT_PARAMS and value not in (None, {}, ())
     }
     notes = dict(outcome.notes)
     has_validation = "validation" in dataset.splits() and outcome.epochs is not None

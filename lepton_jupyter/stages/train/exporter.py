@@ -1,9 +1,10 @@
 """The second process of a training run: it proves from the first batch on that the model can be exported.
 
-``python -m lepton_jupyter.stages.train.exporter FOLDER`` reads one JSON line a request from its standard input and
-answers each with one on its standard output; it ends when its input does, so it cannot outlive the run.
-``{"do": "prove"}`` reads FOLDER/model.pkl (written by our own process a moment ago) and exports it as it is;
-``{"do": "export"}`` does so with FOLDER/final.safetensors and leaves FOLDER/final.onnx.
+``python -m lepton_jupyter.stages.train.exporter`` reads one JSON line a request from its standard input and answers
+each with one on its standard output; it ends when its input does, so it cannot outlive the run. Each request names the
+run's export folder, working folder and paths, for the process may have been started before the run was known.
+``{"do": "prove", …}`` reads model.pkl there (written by our own process a moment ago) and exports it as it is;
+``{"do": "export", …}`` does so with final.safetensors and leaves final.onnx.
 """
 
 from __future__ import annotations
@@ -176,12 +177,14 @@ def _load(folder: Path) -> tuple[nn.Module, Feed, Tensors, str]:
     return module, Feed(tuple(payload["feed"])), payload["inputs"], payload["name"]
 
 
-def serve(folder: Path, requests: IO[str], channel: IO[str]) -> None:
+def serve(requests: IO[str], channel: IO[str]) -> None:
     """Answer requests until there are no more."""
     torch.set_num_threads(1)
     for line in requests:
-        did = json.loads(line)["do"]
+        request = json.loads(line)
+        did, folder = request["do"], Path(request["folder"])
         try:
+            _settle_in(folder, request)
             module, feed, inputs, name = _load(folder)
             model = export_module(module, feed, inputs, name=name)
             if did == "export":
@@ -194,13 +197,25 @@ def serve(folder: Path, requests: IO[str], channel: IO[str]) -> None:
             _answer(channel, did, LeptonError(f"The model cannot be exported: {text}", code="refused"))
 
 
+def _settle_in(folder: Path, request: dict[str, Any]) -> None:
+    """Be where the run is: its log, its folder, its paths and its variables."""
+    with (folder / "log.txt").open("ab") as log:
+        for descriptor in (1, 2):
+            os.dup2(log.fileno(), descriptor)
+    os.chdir(request["cwd"])
+    sys.path[:] = request["path"]
+    os.environ.update(request["environment"])
+
+
 def main() -> None:
-    """Serve the folder that was given. What the user's code prints goes to the log."""
+    """Serve. What the user's code prints goes to the log."""
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    import onnxscript  # noqa: F401  a second of import: better now, while the run reads its data
+    import onnxruntime  # noqa: F401  two seconds of imports: better before somebody waits
+    import onnxscript  # noqa: F401
+    import torch._dynamo  # noqa: F401
 
-    serve(Path(sys.argv[1]), sys.stdin, channel)
+    serve(sys.stdin, channel)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Start the exporter: light, so that it can import torch and onnx while the run still does."""
+"""Start and end the exporter; light, and free of torch."""
 
 from __future__ import annotations
 
@@ -14,24 +14,43 @@ from lepton_jupyter.core.processes import die_with_parent
 EXPORT = "export"  # its folder below the run's
 
 
+_waiting: list[subprocess.Popen[bytes]] = []  # one that was started before it was known for which run
+
+
 def start_exporter(folder: Path) -> subprocess.Popen[bytes]:
-    """Start the second process of a training run; it dies with us, and leaves ■ to the training itself.
+    """Start the second process of a training run, or take the one that waits; it dies with us.
+
+    It leaves ■ to the training itself.
 
     Parameters
     ----------
     folder : Path
-        Is made. The process reads the model there and writes ``log.txt``.
+        Is made. The process gets the model there and writes ``log.txt``.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    while _waiting:
+        process = _waiting.pop()
+        if process.poll() is None:
+            return process
     with (folder / "log.txt").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "lepton_jupyter.stages.train.exporter", str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
-            preexec_fn=_before_exec(),
-        )
+        return _started(log.fileno())
+
+
+def keep_waiting() -> subprocess.Popen[bytes]:
+    """Start an exporter before it is known for which run: `start_exporter` takes it."""
+    _waiting.append(_started(None))
+    return _waiting[-1]
+
+
+def _started(log: int | None) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "lepton_jupyter.stages.train.exporter"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
+        preexec_fn=_before_exec(),
+    )
 
 
 def end_exporter(process: subprocess.Popen[bytes]) -> None:

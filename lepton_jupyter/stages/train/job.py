@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -66,8 +65,6 @@ class Job:
         Objects of the notebook for ``optimizer``, ``loss``, ``lr_scheduler`` where the spec names one.
     is_finishing : bool
         Whether a second kernel only bundles the best checkpoint of a run that was stopped.
-    exporter : Popen, optional
-        The second process, where it was started already.
     """
 
     session: Session
@@ -76,7 +73,6 @@ class Job:
     name: str
     names: Mapping[str, object] = field(default_factory=dict)
     is_finishing: bool = False
-    exporter: subprocess.Popen[bytes] | None = None
 
     @property
     def schema(self) -> Schema:

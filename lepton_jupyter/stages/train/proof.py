@@ -41,9 +41,7 @@ class Proof:
         None while it is not known.
     """
 
-    def __init__(
-        self, folder: Path, on_known: Callable[[Proof], None], process: subprocess.Popen[bytes] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, on_known: Callable[[Proof], None]) -> None:
         self.folder = folder
         self.is_proved: bool | None = None
         self.why_not: LeptonError | None = None
@@ -51,11 +49,15 @@ class Proof:
         self._heard = b""
         self._looked_at = 0.0
         self._name = ""
-        self._process = process or start_exporter(folder)
+        self._process: subprocess.Popen[bytes] | None = None
 
     def begin(self, module: nn.Module, feed: Feed, inputs: Tensors, *, name: str) -> None:
-        """Hand over the model as it is now, with a few rows. Training goes on meanwhile."""
+        """Hand over the model as it is now, with a few rows. Training goes on meanwhile.
+
+        Only now is the process started: until the first batch is through, its imports would slow ours down.
+        """
         self._name = name
+        self._process = start_exporter(self.folder)
         try:
             payload = {
                 "module": module,
@@ -79,7 +81,7 @@ class Proof:
     def poll(self) -> None:
         """Look whether it has said something; costs nothing between two looks."""
         now = monotonic()
-        if self.is_proved is None and now - self._looked_at >= POLL_PAUSE_S:
+        if self.is_proved is None and self._process is not None and now - self._looked_at >= POLL_PAUSE_S:
             self._looked_at = now
             self._hear(0.0)
 
@@ -109,21 +111,31 @@ class Proof:
 
     def close(self) -> None:
         """End the process and remove what was handed over."""
-        end_exporter(self._process)
+        if self._process is not None:
+            end_exporter(self._process)
         for name in ("model.pkl", "final.safetensors", "final.onnx"):
             (self.folder / name).unlink(missing_ok=True)
 
     _has_exported = False
 
     def _ask(self, what: str) -> None:
+        assert self._process is not None
         assert self._process.stdin is not None
+        request = {
+            "do": what,
+            "folder": str(self.folder),
+            "cwd": str(Path.cwd()),
+            "path": [path for path in sys.path if path],
+            "environment": {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"},
+        }
         try:
-            self._process.stdin.write(json.dumps({"do": what}).encode() + b"\n")
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
             self._settle(self._died())
 
     def _hear(self, timeout_s: float) -> None:
+        assert self._process is not None
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
         ready, _, _ = select.select([descriptor], [], [], timeout_s)
@@ -151,6 +163,7 @@ class Proof:
         self._on_known(self)
 
     def _died(self) -> LeptonError:
+        assert self._process is not None
         code = self._process.wait()
         words = (self.folder / "log.txt").read_text(errors="replace").strip()[-TAIL:].splitlines()
         return LeptonError(

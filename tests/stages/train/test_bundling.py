@@ -56,6 +56,7 @@ def test_an_exporter_that_is_killed_makes_the_model_not_deployable(tmp_path: Pat
     proof = Proof(tmp_path, lambda known: told.append(known.is_proved))
     module = nn.Linear(3, 2)
     proof.begin(module, Feed(("features",)), (torch.zeros(4, 3),), name="Net")
+    assert proof._process is not None
     proof._process.kill()
     with pytest.raises(LeptonError, match="the process that tried ended with -9") as caught:
         proof.final(module)

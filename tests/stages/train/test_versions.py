@@ -204,8 +204,8 @@ def test_a_second_kernel_bundles_the_best_checkpoint_of_a_stopped_run(
 
 def test_the_exporter_dies_with_the_kernel(tmp_path: Path, eventually: Callable[..., Any]) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from lepton_jupyter.stages.train.proof import Proof;"
-        "p = Proof(Path(sys.argv[1]), print); print(p._process.pid, flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from lepton_jupyter.stages.train import exporter_process;"
+        "print(exporter_process.start_exporter(Path(sys.argv[1])).pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None

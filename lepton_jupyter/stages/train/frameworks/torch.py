@@ -18,19 +18,24 @@ from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.stages.data.plan import Mode, Plan, apply_plan, fit_plan
 from lepton_jupyter.stages.data.plan_graph import plan_graph
+from lepton_jupyter.stages.train.batches import batches_of, validation_of
 from lepton_jupyter.stages.train.checkpoints import Checkpoints, read_checkpoint, restore
 from lepton_jupyter.stages.train.checks import N_ROWS, check_first_batch, first_output, mixes_rows
 from lepton_jupyter.stages.train.construct import construct, facts_of, names_arguments
+from lepton_jupyter.stages.train.dynamo import spare_compiler
 from lepton_jupyter.stages.train.exporter import export_module
 from lepton_jupyter.stages.train.exporter_process import EXPORT
-from lepton_jupyter.stages.train.feed import Feed, Rows, Tensors, chunks, takes_categories
+from lepton_jupyter.stages.train.feed import Feed, Tensors, chunks, takes_categories
 from lepton_jupyter.stages.train.graph import OPSET, add_head, align, join
 from lepton_jupyter.stages.train.heads import Head, first_tensor
 from lepton_jupyter.stages.train.job import Given, Job, Outcome
-from lepton_jupyter.stages.train.loop import Loop, seed_everything, settle_threads
-from lepton_jupyter.stages.train.losses import encode_targets, make_loss
+from lepton_jupyter.stages.train.loop import Loop
+from lepton_jupyter.stages.train.losses import make_loss
 from lepton_jupyter.stages.train.places import user_line
+from lepton_jupyter.stages.train.precision import settle_precision
 from lepton_jupyter.stages.train.proof import Proof
+from lepton_jupyter.stages.train.randomness import seed_everything
+from lepton_jupyter.stages.train.threads import settle_threads
 
 PLAN_NAMES = {
     "features": "numeric",
@@ -129,7 +134,7 @@ class TorchFramework:
     def fit(self, model: Any, job: Job) -> TorchFitted:
         """Train a module on a job's rows, the export proof beside it."""
         __tracebackhide__ = True
-        proof = Proof(job.session.folder / EXPORT, lambda known: _tell(job, known), job.exporter)
+        proof = Proof(job.session.folder / EXPORT, lambda known: _tell(job, known))
         try:
             return self._fit(model, job, proof)
         except BaseException:
@@ -138,6 +143,7 @@ class TorchFramework:
 
     def _fit(self, model: Any, job: Job, proof: Proof) -> TorchFitted:
         __tracebackhide__ = True
+        spare_compiler()
         seed_everything(job.spec.seed)
         fitted = prepare(model, job)
         settle_threads(fitted.module)
@@ -270,20 +276,20 @@ def _made(model: Any, job: Job, *, is_embedding: bool) -> TorchFitted:
 
 
 def _run(fitted: TorchFitted, job: Job, *, like: tuple[int, ...]) -> None:
-    """Train from the first step to the last."""
+    """Train from the first step, or from the last checkpoint in the run's folder, to the end."""
     __tracebackhide__ = True
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    checkpoints = Checkpoints(job.session.folder / "checkpoints")
+    going_on = checkpoints.last()
+    settled = going_on["settled"] if going_on is not None else {}
+    if settled:
+        torch.set_num_threads(settled["threads"])
+    precision = settle_precision(settled.get("precision", job.spec.precision), device)
     loss = make_loss(job, fitted.head)
     if isinstance(loss.function, nn.Module):
         loss.function.to(device)
     fitted.module.to(device)
-
-    def rows_of(split: str) -> Rows:
-        given: Given = job.dataset.packed(split) if fitted.plan is not None else job.dataset.tensors(split)
-        values = job.targets(split)
-        targets = encode_targets(values, loss, fitted.head, like=like).to(device)
-        return Rows(tuple(tensor.to(device) for tensor in fitted.inputs(given)), targets, values)
-
+    batch_size = settled.get("batch_size")
     assert fitted.proof is not None
     loop = Loop(
         job=job,
@@ -291,24 +297,32 @@ def _run(fitted: TorchFitted, job: Job, *, like: tuple[int, ...]) -> None:
         feed=fitted.feed,
         head=fitted.head,
         loss=loss,
-        train=rows_of("train"),
-        validation=rows_of("validation") if "validation" in job.dataset.splits() else None,
-        checkpoints=Checkpoints(job.session.folder / "checkpoints"),
-        each_step=fitted.proof.poll,
+        batches=batches_of(job, fitted, "train", loss=loss, like=like, device=device, batch_size=batch_size),
+        validation=validation_of(job, fitted, loss=loss, like=like, device=device),
+        checkpoints=checkpoints,
+        precision=precision,
+        each_stride=fitted.proof.poll,
+        going_on=going_on,
         outcome=fitted.outcome,
     )
     loop.run()
 
 
 def _restore_best(fitted: TorchFitted, job: Job) -> None:
-    """Take the best checkpoint of a run whose kernel was ended."""
-    found = read_checkpoint(job.session.folder / "checkpoints")
-    if found is None:
+    """Take the best checkpoint of a run whose kernel was ended; before its first epoch ended, its last."""
+    checkpoints = Checkpoints(job.session.folder / "checkpoints")
+    found, last = read_checkpoint(checkpoints.folder), checkpoints.last()
+    if found is None and last is None:
         raise LeptonError("The run was stopped before its first epoch ended: there is no checkpoint.", code="stopped")
-    state, about = found
-    restore(fitted.module, state)
-    last = read_checkpoint(job.session.folder / "checkpoints", "last")
     outcome = fitted.outcome
-    outcome.history = (last[1] if last else about)["history"]
-    outcome.metrics, outcome.best_epoch = about["metrics"], about["epoch"]
+    if found is not None:
+        state, about = found
+        outcome.metrics, outcome.best_epoch, outcome.history = about["metrics"], about["epoch"], about["history"]
+        restore(fitted.module, state)
+    else:
+        assert last is not None
+        outcome.best_epoch, outcome.history = 1, {"epoch": [1.0]}
+        restore(fitted.module, last["module"])
+    if last is not None and len(last["standing"]["history"].get("epoch", ())) >= len(outcome.history["epoch"]):
+        outcome.history = last["standing"]["history"]
     outcome.epochs = outcome.stopped_at = len(outcome.history["epoch"])

@@ -1,0 +1,53 @@
+"""torch's optimizers without its compiler: the same weights, and two seconds earlier."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+PROGRAM = """
+import json, sys
+import torch
+from lepton_jupyter.stages.train.dynamo import spare_compiler
+
+if sys.argv[1] == "spared":
+    spare_compiler()
+torch.set_num_threads(1)
+torch.manual_seed(0)
+module = torch.nn.Linear(3, 2, bias=False)
+optimizer = getattr(torch.optim, sys.argv[2])(module.parameters(), lr=0.1)
+schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 5)
+rows = torch.arange(12.0).reshape(4, 3) / 12
+
+def steps():
+    for _ in range(3):
+        optimizer.zero_grad()
+        module(rows).pow(2).sum().backward()
+        optimizer.step()
+        schedule.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+
+steps()
+was_loaded = "torch._dynamo" in sys.modules
+import torch._dynamo
+steps()
+print(json.dumps([was_loaded, torch.is_grad_enabled(), module.weight.tolist()]))
+"""
+
+
+def _program(how: str, optimizer: str) -> Any:
+    argv = [sys.executable, "-c", PROGRAM, how, optimizer]
+    return json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "SGD", "Adafactor"])
+def test_an_optimizer_works_as_torchs_own_without_its_compiler_and_with_it(optimizer: str) -> None:
+    loaded, _, expected = _program("plain", optimizer)
+    was_loaded, is_grad_enabled, weights = _program("spared", optimizer)
+    assert loaded, "torch no longer loads its compiler for an optimizer: stages/train/dynamo.py can go"
+    assert (was_loaded, is_grad_enabled) == (False, True)
+    assert weights == expected
