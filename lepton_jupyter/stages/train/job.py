@@ -65,6 +65,8 @@ class Job:
         Objects of the notebook for ``optimizer``, ``loss``, ``lr_scheduler`` where the spec names one.
     is_finishing : bool
         Whether a second kernel only bundles the best checkpoint of a run that was stopped.
+    is_trial : bool
+        Whether it is one of many trials, of which only the best is asked whether it can be exported.
     """
 
     session: Session
@@ -73,6 +75,7 @@ class Job:
     name: str
     names: Mapping[str, object] = field(default_factory=dict)
     is_finishing: bool = False
+    is_trial: bool = False
 
     @property
     def schema(self) -> Schema:

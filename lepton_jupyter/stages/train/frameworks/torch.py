@@ -150,11 +150,12 @@ class TorchFramework:
         scaling = _scaling(job)
         fitted.head, output = check_first_batch(job, fitted.module, fitted.feed, fitted.example, scaling)
         fitted.proof = proof
-        fitted.outcome.why_not = _mixing(fitted, job, output[0])
+        if not job.is_trial:
+            fitted.outcome.why_not = _mixing(fitted, job, output[0])
         if fitted.outcome.why_not:
             job.session.note("exportable", False)
             job.session.note("why_not_exportable", fitted.outcome.why_not)
-        else:
+        elif not job.is_trial:
             proof.begin(fitted.module, fitted.feed, fitted.example, name=job.name)
         if job.is_finishing:
             _restore_best(fitted, job)
