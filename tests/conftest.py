@@ -16,10 +16,12 @@ from lepton_jupyter.core.paths import Home
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
-    """A fresh LEPTON_HOME and runtime folder; whatever runs in them is ended afterwards."""
+    """A fresh LEPTON_HOME, runtime folder and devices; no warm kernel; whatever runs in them is ended afterwards."""
     runtime = Path(tempfile.mkdtemp(prefix="lp", dir="/tmp"))
     monkeypatch.setenv("LEPTON_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("LEPTON_LEASES", str(runtime / "devices"))
+    monkeypatch.setenv("LEPTON_WARM", "off")
     for name in ("LEPTON_RUN", "MLFLOW_TRACKING_URI", "JPY_PARENT_PID"):
         monkeypatch.delenv(name, raising=False)
     home = Home.current().make()
