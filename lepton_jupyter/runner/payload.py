@@ -15,10 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import cloudpickle
 import msgspec
 
 from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.stages.by_value import Pickler
 
 OBJECTS = "objects.pkl"
 INDEX = "index.json"
@@ -78,7 +78,7 @@ class _Limited(io.RawIOBase):
         return len(content)
 
 
-class _Writer(cloudpickle.Pickler):
+class _Writer(Pickler):
     def __init__(self, file: _Limited, namespace: Mapping[str, Any], files: dict[str, bytes]) -> None:
         super().__init__(file, protocol=5)
         self._limit_bytes = file.limit_bytes

@@ -32,7 +32,7 @@ TOLERANCE = 1e-3  # of raw outputs, relative: this proves shapes and branches; t
 EXAMPLE_ROWS = 7
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_PLACE = re.compile(r'File "([^"]+)", line (\d+), in (\w+)\n?\s*(.*)')
+_PLACE = re.compile(r'File "([^"]+)", line (\d+), in (\w+)(?:\n[ \t]+(\S.*))?')
 
 
 class _OneTensor(nn.Module):
@@ -148,7 +148,7 @@ def _why(error: BaseException, name: str) -> LeptonError:
     if not places:
         return LeptonError(f"'{name}' cannot be exported: {first[:300]}", "", code="refused")
     filename, number, function, line = places[-1]
-    line = line.strip() or linecache.getline(filename, int(number)).strip()
+    line = linecache.getline(filename, int(number)).strip() or line.strip()
     where = Path(filename).name if Path(filename).exists() and "ipykernel_" not in filename else "the cell"
     hint = f"{function}, line {number} of {where}: `{line}`"
     if "data-dependent" in text:

@@ -20,6 +20,7 @@ from torch import nn
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.files import write_atomic
+from lepton_jupyter.stages.by_value import dumps
 from lepton_jupyter.stages.train.checkpoints import snapshot
 from lepton_jupyter.stages.train.exporter_process import end_exporter, start_exporter
 from lepton_jupyter.stages.train.feed import Feed, Tensors
@@ -185,7 +186,7 @@ def _by_value(payload: dict[str, Any], module: nn.Module) -> bytes:
             cloudpickle.register_pickle_by_value(source)
             registered.append(source)
     try:
-        return cloudpickle.dumps(payload)
+        return dumps(payload)
     finally:
         for source in registered:
             cloudpickle.unregister_pickle_by_value(source)
