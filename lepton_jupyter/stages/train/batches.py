@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lepton_jupyter.stages.train.frameworks.torch import TorchFitted
     from lepton_jupyter.stages.train.job import Given, Job
 
-GATHER_BYTES = 2**20  # of rows that are gathered at once: one call for many batches, and still in the cache when used
+GATHER_BYTES = 2**26  # of rows that are gathered at once: one call for many batches, which are views of what it gives
 
 Batch = tuple[Tensors, torch.Tensor]
 

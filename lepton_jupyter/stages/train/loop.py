@@ -1,58 +1,61 @@
-"""The training loop: tensors on the device, batches by permuted index, no Python per sample."""
+"""The training loop: strides of steps, and between two of them all that is not a step."""
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.stages.train.checkpoints import Checkpoints, restore, snapshot
-from lepton_jupyter.stages.train.feed import Feed, Rows, Tensors, auto_batch_size, batch_bounds, chunks
+from lepton_jupyter.stages.train.augment import make_augment
+from lepton_jupyter.stages.train.average import Average
+from lepton_jupyter.stages.train.batches import Batches, generator_of
+from lepton_jupyter.stages.train.checkpoints import BEST, PAUSE_S, Checkpoints, read_checkpoint, restore, snapshot
+from lepton_jupyter.stages.train.feed import Feed, Rows, Tensors
 from lepton_jupyter.stages.train.heads import Head, first_tensor
 from lepton_jupyter.stages.train.job import Job, Outcome
+from lepton_jupyter.stages.train.judged import make_judge
 from lepton_jupyter.stages.train.losses import Loss
-from lepton_jupyter.stages.train.optimizers import make_optimizer, make_scheduler, step_scheduler
+from lepton_jupyter.stages.train.optimizers import make_optimizer
+from lepton_jupyter.stages.train.precision import Precision
+from lepton_jupyter.stages.train.randomness import random_state, set_random_state
+from lepton_jupyter.stages.train.schedules import make_schedule
+from lepton_jupyter.stages.train.standing import Parts, Standing, capture, put_back
+from lepton_jupyter.stages.train.strides import LossOf, Strides
+from lepton_jupyter.stages.train.validation import validate
 
-SMALL_MODEL = 1_000_000  # weights; below, one thread is as fast as several, and leaves the others to others
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python, numpy and torch."""
-    random.seed(seed)
-    np.random.seed(seed)  # the user's own code may draw from it
-    torch.manual_seed(seed)
-
-
-def settle_threads(module: nn.Module) -> int:
-    """Set torch's number of threads for this model, and return it. Equal metrics need equal threads."""
-    n_weights = sum(parameter.numel() for parameter in module.parameters())
-    if n_weights < SMALL_MODEL:
-        torch.set_num_threads(1)
-    return torch.get_num_threads()
+TELL_S = 1.0  # between two pieces of telemetry
 
 
 @dataclass
 class Loop:
-    """One training, from its first step to its last."""
+    """One training, from its first step, or from its last checkpoint, to its end.
+
+    Attributes
+    ----------
+    going_on : dict or None
+        The state that it goes on from.
+    each_stride : callable
+        Called between strides.
+    """
 
     job: Job
     module: nn.Module
     feed: Feed
     head: Head
     loss: Loss
-    train: Rows
-    validation: Rows | None
+    batches: Batches
+    validation: Rows | Batches | None
     checkpoints: Checkpoints
-    each_step: Callable[[], None]
+    precision: Precision
+    each_stride: Callable[[], None]
+    going_on: dict[str, Any] | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
     def run(self) -> Outcome:
@@ -61,135 +64,218 @@ class Loop:
         Raises
         ------
         LeptonError
-            If the loss becomes NaN or infinite; the epoch and step are named.
+            If the loss becomes NaN or infinite; epoch, step and layer are named.
         """
-        spec, session = self.job.spec, self.job.session
-        optimizer = make_optimizer(self.job, self.module)
-        scheduler = make_scheduler(self.job, optimizer)
-        size = auto_batch_size(len(self.train)) if spec.batch_size == "auto" else spec.batch_size
-        order = torch.Generator().manual_seed(spec.seed)
-        self._note(type(optimizer).__name__, size)
-        best, best_epoch, is_stopped = math.inf, 0, False
-        for epoch in range(1, spec.epochs + 1):
-            lr = optimizer.param_groups[0]["lr"]
-            started = perf_counter()
-            loss, is_stopped = self._epoch(optimizer, batch_bounds(len(self.train), size), order, epoch)
-            rows_per_s = len(self.train) / max(perf_counter() - started, 1e-9)
-            if is_stopped and self.checkpoints.best is not None:
-                break  # a torn epoch counts for nothing where a whole one went before
-            metrics = {"train_loss": loss} | self._validate() | {"lr": lr, "rows_per_s": rows_per_s}
-            self._record(epoch, metrics)
-            judged = metrics.get("val_loss", -float(epoch))  # no validation split: the last epoch is the best
-            about = {"epoch": epoch, "metrics": metrics, "history": self.outcome.history}
-            state = snapshot(self.module)
-            if judged < best or self.checkpoints.best is None:
-                best, best_epoch = judged, epoch
-                self.outcome.metrics = metrics
-                self.checkpoints.keep("best", state, about)
-            self.checkpoints.keep("last", state, about)
-            session.progress(epoch, spec.epochs, "epochs")
-            if is_stopped or self._is_patience_over(epoch, best_epoch):
-                break
-            step_scheduler(scheduler, metrics.get("val_loss", loss))
-        self._end(best_epoch, is_stopped=is_stopped)
+        __tracebackhide__ = True
+        self._make()
+        if self.going_on is not None:
+            self._go_on(self.going_on)
+        self._note()
+        while not self.is_stopped and not self._is_over():
+            is_whole = self._epoch()
+            if is_whole or not self.standing.best_epoch:  # a torn epoch counts only where no whole one went before
+                self._close_epoch(is_torn=not is_whole)
+        self._end()
         return self.outcome
 
-    def _note(self, optimizer: str, batch_size: int) -> None:
+    def _make(self) -> None:
+        spec, job = self.job.spec, self.job
+        optimizer = make_optimizer(job, self.module)
+        schedule = make_schedule(job, optimizer, self.batches.n_batches)
+        device = self.precision.device
+        generator = torch.Generator(device).manual_seed(generator_of(spec.seed, 0).initial_seed())
+        average = Average(self.module, spec.ema) if spec.ema is not None else None
+        self.judge = make_judge(job, self.head, has_validation=self.validation is not None)
+        self.parts = Parts(self.module, optimizer, schedule, generator, average, device)
+        self.strides = Strides(
+            [weight for group in optimizer.param_groups for weight in group["params"]],
+            loss_function(self.module, self.module, feed=self.feed, loss=self.loss, precision=self.precision),
+            optimizer,
+            schedule,
+            n_parts=spec.accumulate,
+            clip=spec.clip,
+            average=average,
+            augment=make_augment(job, self.feed, self.head),
+            generator=generator,
+        )
+        self.standing = Standing(history=self.outcome.history)
+        self.is_stopped = False
+        self._told_at = -math.inf
+        self._captured: dict[str, Any] | None = None
+
+    def _go_on(self, state: dict[str, Any]) -> None:
+        """Take up a state, and the best weights that were kept with it or after it."""
+        self.standing = put_back(self.parts, state)
+        standing = self.standing
+        self.outcome.history, self.outcome.metrics = standing.history, standing.metrics
+        self.strides.n_parts = state["settled"]["parts"]
+        found = read_checkpoint(self.checkpoints.folder)
+        if found is not None and not found[1].get("is_torn"):
+            self.checkpoints.best, about = found
+            if about["epoch"] > standing.best_epoch:  # it was written, then the state that tells of it was not
+                standing.best_epoch, standing.metrics = about["epoch"], about["metrics"]
+                standing.best = self.judge.judged(about["metrics"])
+                self.outcome.metrics = about["metrics"]
+        self.job.session.note("resumed", {"epoch": standing.epoch, "step": standing.step})
+
+    def _note(self) -> None:
         spec = self.job.spec
-        notes = {
+        self.settled = {
             "threads": torch.get_num_threads(),
+            "batch_size": self.batches.batch_size,
+            "parts": self.strides.n_parts,
+            "precision": self.precision.name,
+        }
+        notes = {
+            "threads": self.settled["threads"],
             "seed": spec.seed,
-            "device": str(self.train.targets.device),
+            "device": str(self.precision.device),
             "loss": self.loss.name,
-            "optimizer": optimizer,
+            "optimizer": type(self.parts.optimizer).__name__,
             "lr_scheduler": spec.lr_scheduler,
-            "batch_size": batch_size,
+            "batch_size": self.batches.batch_size,
+            "precision": self.precision.name,
         }
         self.outcome.notes |= notes
         for key, value in notes.items():
             self.job.session.note(key, value)
 
-    def _epoch(
-        self, optimizer: torch.optim.Optimizer, bounds: list[tuple[int, int]], order: torch.Generator, epoch: int
-    ) -> tuple[float, bool]:
-        """Train one epoch; return the mean loss over its rows, and whether a stop was asked."""
+    # -- an epoch
+
+    def _epoch(self) -> bool:
+        """Train what is left of an epoch; return False where a stop was asked in its middle."""
         __tracebackhide__ = True
+        standing, strides, n_batches = self.standing, self.strides, self.batches.n_batches
         self.module.train()
-        device = self.train.targets.device
-        permutation = torch.randperm(len(self.train), generator=order).to(device)
-        total, n_done = 0.0, 0
-        for step, (start, end) in enumerate(bounds, 1):
-            inputs, target = self.train.take(permutation[start:end])
-            optimizer.zero_grad(set_to_none=True)
-            loss = self._loss(inputs, target, "training_step")
-            value = loss.item()
-            if not math.isfinite(value):
-                raise self._diverged(value, epoch, step, len(bounds))
-            loss.backward()
-            optimizer.step()
-            total += value * (end - start)
-            n_done += end - start
-            self.each_step()
-            if self.job.session.should_stop():
-                return total / n_done, True
-        return total / n_done, False
-
-    def _loss(self, inputs: Tensors, target: torch.Tensor, own: str) -> torch.Tensor:
-        """Return the loss of a batch: the module's own step where it has one."""
-        __tracebackhide__ = True
-        step = getattr(self.module, own, None)
-        if step is None:
-            return self.loss(first_tensor(self.feed.call(self.module, inputs)), target)
-        answer = step((*inputs, target))
-        return answer["loss"] if isinstance(answer, dict) else answer
-
-    def _diverged(self, value: float, epoch: int, step: int, n_steps: int) -> LeptonError:
-        word = "NaN" if math.isnan(value) else "infinite"
-        if not all(bool(torch.isfinite(x).all()) for x in self.train.inputs if x.is_floating_point()):
-            hint = "The features hold missing or infinite values: leave --preprocess at auto, or fill them."
+        now = random_state(self.precision.device) if standing.step else None
+        if now is None:
+            standing.lr = float(self.parts.optimizer.param_groups[0]["lr"])
+            standing.at_start = random_state(self.precision.device)
         else:
-            hint = f"Try a smaller rate, such as --lr {self.job.spec.lr / 10:g}, or --scale-target for a regression."
+            set_random_state(standing.at_start, self.precision.device)  # a loader draws its order from them
+        strides.losses, strides.sizes = standing.losses, standing.sizes
+        batches = self.batches.epoch(standing.epoch, standing.step)
+        if now is not None:
+            set_random_state(now, self.precision.device)
+        self._began_at, self._n_before = perf_counter(), sum(standing.sizes)
+        while n_batches is None or standing.step < n_batches:
+            done, asked = strides.run(batches), strides.n_asked
+            standing.step += done
+            if done:
+                self._check(done)
+                self._tell()
+            self.each_stride()
+            self.is_stopped = self.job.session.should_stop()
+            if self.is_stopped and standing.step != n_batches:
+                self._save()
+                return False
+            if done < asked:
+                break
+            if self.checkpoints.due(self.job.spec.checkpoint_every_s):
+                self._save()
+        return True
+
+    def _check(self, n_steps: int) -> None:
+        """Raise where one of the last steps gave no finite loss."""
+        __tracebackhide__ = True
+        losses = self.strides.losses
+        for place in range(len(losses) - n_steps, len(losses)):
+            if not math.isfinite(losses[place]):
+                raise self._diverged(losses[place], place + 1)
+
+    def _diverged(self, value: float, step: int) -> LeptonError:
+        word = "NaN" if math.isnan(value) else "infinite"
+        n_steps = self.batches.n_batches
+        of = f" of {n_steps}" if n_steps is not None else ""
+        hint = f"Try a smaller rate, such as --lr {self.job.spec.lr / 10:g}, or --scale-target for a regression."
+        inputs, _ = next(self.batches.epoch(self.standing.epoch, step - 1))
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in inputs if tensor.is_floating_point()):
+            hint = "The features hold missing or infinite values: leave --preprocess at auto, or fill them."
         return LeptonError(
-            f"The loss became {word} at step {step} of {n_steps} in epoch {epoch} of {self.job.spec.epochs}.",
+            f"The loss became {word} at step {step}{of} in epoch {self.standing.epoch} of {self.job.spec.epochs}.",
             hint,
             code="failed",
         )
 
-    def _validate(self) -> dict[str, float]:
-        """Return loss and headline metric over the validation split, in original units."""
+    def _tell(self) -> None:
+        """Tell how it goes: at the first step, then once a second at most."""
+        if (now := monotonic()) - self._told_at < TELL_S:
+            return
+        self._told_at = now
+        standing, strides = self.standing, self.strides
+        n_batches, seconds = self.batches.n_batches, perf_counter() - self._began_at
+        n_rows = sum(standing.sizes) - self._n_before
+        gradients = [weight.grad for weight in strides.weights if weight.grad is not None]
+        norm = strides.norm if strides.norm is not None else nn.utils.get_total_norm(gradients)
+        self.job.session.telemetry(
+            epoch=standing.epoch - 1 + (standing.step / n_batches if n_batches else 0.0),
+            loss=standing.losses[-1],
+            lr=float(self.parts.optimizer.param_groups[0]["lr"]),
+            grad_norm=float(norm),
+            rows_per_s=n_rows / seconds,
+            steps_per_s=strides.n_done / max(strides.seconds, 1e-9),
+        )
+
+    def _close_epoch(self, *, is_torn: bool) -> None:
+        """Judge an epoch, and keep it where it is the best."""
         __tracebackhide__ = True
-        if self.validation is None:
-            return {}
-        self.module.eval()
-        losses, sizes, decoded = [], [], []
-        start = 0
-        with torch.no_grad():
-            for inputs in chunks(self.validation.inputs):
-                n = len(inputs[0])
-                target = self.validation.targets[start : start + n]
-                output = first_tensor(self.feed.call(self.module, inputs))
-                decoded.append(self.head.decode(output))
-                if hasattr(self.module, "validation_step"):
-                    losses.append(float(self._loss(inputs, target, "validation_step")))
-                else:
-                    losses.append(float(self.loss(output, target)))
-                sizes.append(n)
-                start += n
-        return {
-            "val_loss": float(np.average(losses, weights=sizes)),
-            **headline(np.concatenate(decoded), self.validation.values, self.head, prefix="val_"),
-        }
+        standing, spec = self.standing, self.job.spec
+        epoch, seconds = standing.epoch, perf_counter() - self._began_at
+        rows_per_s = (sum(standing.sizes) - self._n_before) / max(seconds, 1e-9)
+        metrics = {"train_loss": float(np.average(standing.losses, weights=standing.sizes))}
+        average = self.parts.average
+        if average is None:
+            self._judge(metrics, {"lr": standing.lr, "rows_per_s": rows_per_s}, is_torn=is_torn)
+        else:
+            with average.shown():
+                self._judge(metrics, {"lr": standing.lr, "rows_per_s": rows_per_s}, is_torn=is_torn)
+        self.job.session.progress(epoch, spec.epochs, "epochs")
+        standing.epoch, standing.step, standing.losses, standing.sizes = epoch + 1, 0, [], []
+        if not is_torn:
+            self.parts.schedule.epoch(self.judge.judged(self._latest))
+            if self.checkpoints.due(min(PAUSE_S, spec.checkpoint_every_s)) or self.is_stopped or self._is_over():
+                self._save()
 
-    def _record(self, epoch: int, metrics: dict[str, float]) -> None:
-        for key, value in {"epoch": float(epoch), **metrics}.items():
-            self.outcome.history.setdefault(key, []).append(value)
-        self.job.session.log(step=epoch, **metrics)
+    def _judge(self, metrics: dict[str, float], more: dict[str, float], *, is_torn: bool) -> None:
+        __tracebackhide__ = True
+        standing = self.standing
+        if self.validation is not None:
+            metrics |= validate(
+                self.module,
+                self.validation,
+                feed=self.feed,
+                loss=self.loss,
+                judge=self.judge,
+                precision=self.precision,
+            )
+        metrics |= more
+        self._latest = metrics
+        for key, value in {"epoch": float(standing.epoch), **metrics}.items():
+            standing.history.setdefault(key, []).append(value)
+        self.job.session.log(step=standing.epoch, **metrics)
+        judged = self.judge.judged(metrics)
+        if self.judge.is_better(judged, standing.best) or self.checkpoints.best is None:
+            standing.best, standing.best_epoch, standing.metrics = judged, standing.epoch, metrics
+            self.outcome.metrics = metrics
+            about = {"epoch": standing.epoch, "metrics": metrics, "history": standing.history, "is_torn": is_torn}
+            self.checkpoints.keep(BEST, snapshot(self.module), about)
 
-    def _is_patience_over(self, epoch: int, best_epoch: int) -> bool:
-        patience = self.job.spec.patience
-        return patience is not None and self.validation is not None and epoch - best_epoch >= patience
+    # -- between epochs
 
-    def _end(self, best_epoch: int, *, is_stopped: bool) -> None:
+    def _is_over(self) -> bool:
+        standing, patience = self.standing, self.job.spec.patience
+        if standing.epoch > self.job.spec.epochs:
+            return True
+        is_waiting = patience is not None and not self.judge.is_blind and standing.step == 0
+        return is_waiting and standing.epoch - 1 - standing.best_epoch >= (patience or 0)
+
+    def _save(self) -> None:
+        """Write a checkpoint of this moment."""
+        since = monotonic()
+        self._captured = capture(self.parts, self.standing, self.settled)
+        self.checkpoints.save(self._captured, since=since)
+
+    def _end(self) -> None:
         self.checkpoints.flush()
         if self.checkpoints.error:
             self.job.session.note("checkpoint_error", self.checkpoints.error)
@@ -197,28 +283,38 @@ class Loop:
         restore(self.module, self.checkpoints.best)
         self.module.eval()
         outcome = self.outcome
-        outcome.best_epoch = best_epoch
+        outcome.best_epoch = self.standing.best_epoch
         outcome.epochs = len(outcome.history["epoch"])
-        outcome.stopped_at = outcome.epochs if is_stopped else None
-        self.job.session.note("best_epoch", best_epoch)
+        outcome.stopped_at = outcome.epochs if self.is_stopped else None
+        self.job.session.note("best_epoch", outcome.best_epoch)
 
 
-def headline(
-    decoded: npt.NDArray[np.float64], values: npt.NDArray[Any], head: Head, *, prefix: str = ""
-) -> dict[str, float]:
-    """Return the one metric that a person reads first: accuracy of classes, RMSE of numbers.
+def loss_function(module: nn.Module, called: nn.Module, *, feed: Feed, loss: Loss, precision: Precision) -> LossOf:
+    """Return what gives the loss of a training batch: the module's own step where it has one.
 
     Parameters
     ----------
-    decoded : NDArray
-        Probabilities [N, K] or predictions [N, T], float64.
-    values : NDArray
-        int64 codes [N] or float64 [N, T] in original units.
+    called : Module
+        Stands for the module in a forward pass: itself, or what was made of it.
     """
-    if head.kind == "identity":
-        return {prefix + "rmse": float(np.sqrt(np.mean((decoded - values) ** 2)))}
-    if head.n_outputs == 2:
-        guesses = np.where(decoded[:, head.positive_index] >= 0.5, head.positive_index, 1 - head.positive_index)
-    else:
-        guesses = decoded.argmax(1)
-    return {prefix + "accuracy": float(np.mean(guesses == values))}
+    own: Callable[..., Any] = getattr(module, "training_step", None)  # type: ignore[assignment]
+
+    def of_own(inputs: Tensors, target: torch.Tensor) -> torch.Tensor:
+        __tracebackhide__ = True
+        answer = own((*inputs, target))
+        return answer["loss"] if isinstance(answer, dict) else answer
+
+    def of_output(inputs: Tensors, target: torch.Tensor) -> torch.Tensor:
+        __tracebackhide__ = True
+        return loss(first_tensor(feed.call(called, inputs)), target)
+
+    plain = of_own if own is not None else of_output
+    if precision.name == "fp32":
+        return plain
+
+    def lower(inputs: Tensors, target: torch.Tensor) -> torch.Tensor:
+        __tracebackhide__ = True
+        with precision.context():
+            return plain(inputs, target)
+
+    return lower

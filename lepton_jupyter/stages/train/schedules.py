@@ -78,7 +78,8 @@ class Planned:
     def __init__(self, optimizer: torch.optim.Optimizer, plan: Plan, *, is_per_step: bool) -> None:
         self.is_per_step = is_per_step
         self._plan = plan
-        self._groups = [(group, float(group["lr"])) for group in optimizer.param_groups]
+        self._optimizer = optimizer  # not its groups: a state that is loaded brings others
+        self._rates = [float(group["lr"]) for group in optimizer.param_groups]
         self._done = 0
         self._set()
 
@@ -94,7 +95,7 @@ class Planned:
 
     def _set(self) -> None:
         share = self._plan(self._done)
-        for group, lr in self._groups:
+        for group, lr in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = lr * share
 
     def state_dict(self) -> dict[str, Any]:

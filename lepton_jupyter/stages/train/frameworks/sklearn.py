@@ -33,8 +33,8 @@ from lepton_jupyter.stages.train.graph import OPSET, add_classes, add_head, alig
 from lepton_jupyter.stages.train.heads import Head
 from lepton_jupyter.stages.train.job import Given, Job, Outcome
 from lepton_jupyter.stages.train.judged import headline
-from lepton_jupyter.stages.train.loop import seed_everything
 from lepton_jupyter.stages.train.preflight import refuse_flags
+from lepton_jupyter.stages.train.randomness import seed_everything
 
 
 @dataclass

@@ -1,0 +1,117 @@
+"""The hot path: steps one after the other, and nothing between them that waits for the device or for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from time import perf_counter
+
+import torch
+from torch import nn
+
+from lepton_jupyter.stages.train.augment import Augment
+from lepton_jupyter.stages.train.average import Average
+from lepton_jupyter.stages.train.batches import Batch
+from lepton_jupyter.stages.train.feed import Tensors
+from lepton_jupyter.stages.train.schedules import Schedule
+
+STRIDE_S = 0.1  # what a stop waits for at most, but for a step that takes longer
+
+LossOf = Callable[[Tensors, torch.Tensor], torch.Tensor]
+
+
+class Strides:
+    """Run steps; keep the losses of an epoch.
+
+    Attributes
+    ----------
+    n_parts : int
+        Parts in which a batch goes through the model, its gradients added up.
+    losses : list of float
+        Of the epoch's steps so far.
+    sizes : list of int
+        Rows of each of its batches.
+    norm : Tensor or None
+        Norm of the last gradient before it was clipped, where it is.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[nn.Parameter],
+        loss_of: LossOf,
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
+        *,
+        n_parts: int = 1,
+        clip: float | None = None,
+        average: Average | None = None,
+        augment: Augment | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.weights = list(weights)
+        self.loss_of, self.optimizer, self.schedule = loss_of, optimizer, schedule
+        self.n_parts, self.clip, self.average = n_parts, clip, average
+        self.augment, self.generator = augment, generator
+        self.losses: list[float] = []
+        self.sizes: list[int] = []
+        self.norm: torch.Tensor | None = None
+        self.n_next = 1  # steps of the next stride
+        self.n_asked = self.n_done = 0  # of the last one
+        self.seconds = 0.0
+
+    def run(self, batches: Iterator[Batch]) -> int:
+        """Take a stride; return how many steps it was: fewer than were asked for only at the end of the epoch.
+
+        How many are asked for next is settled anew each time, so that it takes about `STRIDE_S`.
+        """
+        __tracebackhide__ = True
+        self.n_asked, found = self.n_next, []
+        started = perf_counter()
+        for batch in islice(batches, self.n_asked):
+            found.append(self.step(batch))
+            self.sizes.append(len(batch[1]))
+        if found:
+            self.losses += torch.stack(found).tolist()  # the only wait for the device
+        self.seconds = perf_counter() - started
+        self.n_done = len(found)
+        if found:
+            fitting = int(self.n_done * STRIDE_S / max(self.seconds, 1e-6))
+            self.n_next = max(1, min(2 * self.n_done, fitting))
+        return self.n_done
+
+    def step(self, batch: Batch) -> torch.Tensor:
+        """Make one step; return its loss, a scalar on the device."""
+        __tracebackhide__ = True
+        inputs, target = batch
+        if self.augment is not None:
+            assert self.generator is not None
+            inputs, target = self.augment(inputs, target, self.generator)
+        loss = self.gradients(inputs, target)
+        if self.clip is not None:
+            self.norm = nn.utils.clip_grad_norm_(self.weights, self.clip)
+        self.optimizer.step()
+        if self.schedule.is_per_step:
+            self.schedule.step()
+        if self.average is not None:
+            self.average.update()
+        return loss
+
+    def gradients(self, inputs: Tensors, target: torch.Tensor) -> torch.Tensor:
+        """Leave a batch's gradients in the weights; return its loss, detached."""
+        __tracebackhide__ = True
+        for weight in self.weights:
+            weight.grad = None
+        if self.n_parts == 1:
+            loss = self.loss_of(inputs, target)
+            loss.backward()
+            return loss.detach().reshape(())
+        n_rows = len(target)
+        size = -(-n_rows // self.n_parts)
+        total = torch.zeros((), device=target.device)
+        for start in range(0, n_rows, size):
+            part = target[start : start + size]
+            loss = self.loss_of(tuple(tensor[start : start + size] for tensor in inputs), part)
+            loss = loss * (len(part) / n_rows)  # so that the sum is the mean over the batch
+            loss.backward()
+            total += loss.detach().reshape(())
+        return total
