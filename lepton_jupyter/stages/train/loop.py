@@ -26,6 +26,7 @@ from lepton_jupyter.stages.train.optimizers import make_optimizer
 from lepton_jupyter.stages.train.precision import Precision
 from lepton_jupyter.stages.train.randomness import random_state, set_random_state
 from lepton_jupyter.stages.train.schedules import make_schedule
+from lepton_jupyter.stages.train.sharding import whole
 from lepton_jupyter.stages.train.standing import Parts, Standing, capture, put_back
 from lepton_jupyter.stages.train.strides import LossOf, Strides
 from lepton_jupyter.stages.train.validation import validate
@@ -89,7 +90,11 @@ class Loop:
         self.parts = Parts(self.module, optimizer, schedule, generator, average, device)
         self.strides = Strides(
             [weight for group in optimizer.param_groups for weight in group["params"]],
-            loss_function(self.module, self.module, feed=self.feed, loss=self.loss, precision=self.precision),
+            job.team.loss_of(
+                self.module,
+                loss_function(self.module, self.module, feed=self.feed, loss=self.loss, precision=self.precision),
+                self.loss.function,
+            ),
             optimizer,
             schedule,
             n_parts=spec.accumulate,
@@ -97,6 +102,7 @@ class Loop:
             average=average,
             augment=make_augment(job, self.feed, self.head),
             generator=generator,
+            team=job.team,
         )
         self.standing = Standing(history=self.outcome.history)
         self.is_stopped = False
@@ -105,7 +111,7 @@ class Loop:
 
     def _go_on(self, state: dict[str, Any]) -> None:
         """Take up a state, and the best weights that were kept with it or after it."""
-        self.standing = put_back(self.parts, state)
+        self.standing = put_back(self.parts, state, self.job.team)
         standing = self.standing
         self.outcome.history, self.outcome.metrics = standing.history, standing.metrics
         self.strides.n_parts = state["settled"]["parts"]
@@ -165,13 +171,13 @@ class Loop:
                 self._check(done)
                 self._tell()
             self.each_stride()
-            self.is_stopped = self.job.session.should_stop()
+            self.is_stopped = self.job.team.any(self.job.session.should_stop())
             if self.is_stopped and standing.step != n_batches:
                 self._save()
                 return False
             if done < asked:
                 break
-            if self.checkpoints.due(self.job.spec.checkpoint_every_s):
+            if self._is_due(self.job.spec.checkpoint_every_s):
                 self._save()
         return True
 
@@ -199,7 +205,8 @@ class Loop:
 
     def _tell(self) -> None:
         """Tell how it goes: at the first step, then once a second at most."""
-        if (now := monotonic()) - self._told_at < TELL_S:
+        now = monotonic()
+        if not self.job.team.first(now - self._told_at >= TELL_S):
             return
         self._told_at = now
         standing, strides = self.standing, self.strides
@@ -211,7 +218,7 @@ class Loop:
             epoch=standing.epoch - 1 + (standing.step / n_batches if n_batches else 0.0),
             loss=standing.losses[-1],
             lr=float(self.parts.optimizer.param_groups[0]["lr"]),
-            grad_norm=float(norm),
+            grad_norm=float(whole(norm)),
             rows_per_s=n_rows / seconds,
             steps_per_s=strides.n_done / max(strides.seconds, 1e-9),
         )
@@ -233,7 +240,7 @@ class Loop:
         standing.epoch, standing.step, standing.losses, standing.sizes = epoch + 1, 0, [], []
         if not is_torn:
             self.parts.schedule.epoch(self.judge.judged(self._latest))
-            if self.checkpoints.due(min(PAUSE_S, spec.checkpoint_every_s)) or self.is_stopped or self._is_over():
+            if self._is_due(min(PAUSE_S, spec.checkpoint_every_s)) or self.is_stopped or self._is_over():
                 self._save()
 
     def _judge(self, metrics: dict[str, float], more: dict[str, float], *, is_torn: bool) -> None:
@@ -247,6 +254,7 @@ class Loop:
                 loss=self.loss,
                 judge=self.judge,
                 precision=self.precision,
+                team=self.job.team,
             )
         metrics |= more
         self._latest = metrics
@@ -269,10 +277,13 @@ class Loop:
         is_waiting = patience is not None and not self.judge.is_blind and standing.step == 0
         return is_waiting and standing.epoch - 1 - standing.best_epoch >= (patience or 0)
 
+    def _is_due(self, pause_s: float) -> bool:
+        return bool(self.job.team.first(self.checkpoints.due(pause_s)))
+
     def _save(self) -> None:
         """Write a checkpoint of this moment."""
         since = monotonic()
-        self._captured = capture(self.parts, self.standing, self.settled)
+        self._captured = capture(self.parts, self.standing, self.settled, self.job.team)
         self.checkpoints.save(self._captured, since=since)
 
     def _end(self) -> None:
@@ -280,7 +291,8 @@ class Loop:
         if self.checkpoints.error:
             self.job.session.note("checkpoint_error", self.checkpoints.error)
         assert self.checkpoints.best is not None  # one epoch at least was run
-        restore(self.module, self.checkpoints.best)
+        if self.job.team.n == 1:  # of several, each one ends here: the best weights lie on the disk
+            restore(self.module, self.checkpoints.best)
         self.module.eval()
         outcome = self.outcome
         outcome.best_epoch = self.standing.best_epoch

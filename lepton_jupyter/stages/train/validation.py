@@ -16,32 +16,46 @@ from lepton_jupyter.stages.train.heads import Head, first_tensor
 from lepton_jupyter.stages.train.judged import Judge
 from lepton_jupyter.stages.train.losses import Loss
 from lepton_jupyter.stages.train.precision import Precision
+from lepton_jupyter.stages.train.team import ALONE, Team
 
 
 def validate(
-    module: nn.Module, held: Rows | Batches, *, feed: Feed, loss: Loss, judge: Judge, precision: Precision
+    module: nn.Module,
+    held: Rows | Batches,
+    *,
+    feed: Feed,
+    loss: Loss,
+    judge: Judge,
+    precision: Precision,
+    team: Team = ALONE,
 ) -> dict[str, float]:
     """Return the metrics of the validation split, in original units; the module is left in evaluation mode."""
     __tracebackhide__ = True
     module.eval()
     own = getattr(module, "validation_step", None)
-    losses, sizes, outputs, targets = [], [], [], []
+    losses, sizes, outputs, targets = [], [], [], []  # of the batches that are this process's own
     with torch.no_grad(), precision.context():
-        for inputs, target in _parts(held):
+        for (inputs, target), is_own in team.dealt(_parts(held)):
             output = first_tensor(feed.call(module, inputs))
             if own is None:
                 value = loss(output, target)
             else:
                 answer = own((*inputs, target))
                 value = answer["loss"] if isinstance(answer, dict) else answer
+            if not is_own:
+                continue
             losses.append(value.detach().reshape(()))
             sizes.append(len(target))
             outputs.append(output)
             if not isinstance(held, Rows):
                 targets.append(target)
+    found = team.collected(losses, sizes, outputs, targets)
+    if found is None:
+        return team.told({})
+    losses, sizes, outputs, targets = found
     values = held.values if isinstance(held, Rows) else decoded_targets(torch.cat(targets), loss, judge.head)
     mean = float(np.average(torch.stack(losses).tolist(), weights=sizes))
-    return judge.metrics(judge.head.decode(torch.cat(outputs)), values, mean)
+    return team.told(judge.metrics(judge.head.decode(torch.cat(outputs)), values, mean))
 
 
 def _parts(held: Rows | Batches) -> Iterator[Batch]:

@@ -19,7 +19,7 @@ from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.stages.data.plan import Mode, Plan, apply_plan, fit_plan
 from lepton_jupyter.stages.data.plan_graph import plan_graph
 from lepton_jupyter.stages.train.batches import batches_of, validation_of
-from lepton_jupyter.stages.train.checkpoints import Checkpoints, read_checkpoint, restore
+from lepton_jupyter.stages.train.checkpoints import Checkpoints, Unwritten, read_checkpoint, restore
 from lepton_jupyter.stages.train.checks import N_ROWS, check_first_batch, first_output, mixes_rows
 from lepton_jupyter.stages.train.construct import construct, facts_of, names_arguments
 from lepton_jupyter.stages.train.dynamo import spare_compiler
@@ -159,6 +159,12 @@ class TorchFramework:
             proof.begin(fitted.module, fitted.feed, fitted.example, name=job.name)
         if job.is_finishing:
             _restore_best(fitted, job)
+        elif job.ranks is not None:
+            from lepton_jupyter.stages.train.distributed import train_in_ranks
+
+            why_not = fitted.outcome.why_not
+            fitted.outcome = train_in_ranks(fitted.module, job, each_look=proof.poll)
+            fitted.outcome.why_not = why_not
         else:
             _run(fitted, job, like=tuple(output[0].shape[1:]))
         fitted.module.to("cpu").eval()
@@ -279,17 +285,19 @@ def _made(model: Any, job: Job, *, is_embedding: bool) -> TorchFitted:
 def _run(fitted: TorchFitted, job: Job, *, like: tuple[int, ...]) -> None:
     """Train from the first step, or from the last checkpoint in the run's folder, to the end."""
     __tracebackhide__ = True
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    checkpoints = Checkpoints(job.session.folder / "checkpoints")
+    team = job.team
+    device = team.device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    checkpoints = (Checkpoints if team.is_first else Unwritten)(job.session.folder / "checkpoints")
     going_on = checkpoints.last()
     settled = going_on["settled"] if going_on is not None else {}
-    if settled:
+    if settled and team.n == 1:
         torch.set_num_threads(settled["threads"])
     precision = settle_precision(settled.get("precision", job.spec.precision), device)
     loss = make_loss(job, fitted.head)
     if isinstance(loss.function, nn.Module):
         loss.function.to(device)
-    fitted.module.to(device)
+    fitted.module = team.prepare(fitted.module.to(device))
+    team.seed()
     batch_size = settled.get("batch_size")
     assert fitted.proof is not None
     loop = Loop(
