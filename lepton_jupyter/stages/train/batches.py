@@ -14,6 +14,7 @@ from lepton_jupyter.stages.train.losses import Loss, encode_targets
 if TYPE_CHECKING:
     from lepton_jupyter.stages.train.frameworks.torch import TorchFitted
     from lepton_jupyter.stages.train.job import Given, Job
+    from lepton_jupyter.stages.train.spec import Train
 
 GATHER_BYTES = 2**26  # of rows that are gathered at once: one call for many batches, which are views of what it gives
 
@@ -124,9 +125,12 @@ def batches_of(
         Of a run that goes on; else what ``--batch-size`` says.
     """
     rows = rows_of(job, fitted, split, loss=loss, like=like, device=device)
-    asked = batch_size or job.spec.batch_size
-    size = auto_batch_size(len(rows)) if asked == "auto" else asked
-    return InMemory(rows, size, job.spec.seed)
+    return InMemory(rows, batch_size or asked_batch_size(job.spec, len(rows)), job.spec.seed)
+
+
+def asked_batch_size(spec: Train, n_rows: int) -> int:
+    """Return the rows of a batch that ``--batch-size`` says, or what ``auto`` is for so many rows."""
+    return auto_batch_size(n_rows) if spec.batch_size == "auto" else spec.batch_size
 
 
 def validation_of(

@@ -83,6 +83,7 @@ class Loop:
             If the loss becomes NaN or infinite; epoch, step and layer are named.
         """
         __tracebackhide__ = True
+        self.module.to(self.precision.device)
         self._make()
         if self.going_on is not None:
             self._go_on(self.going_on)

@@ -146,10 +146,10 @@ class TorchFramework:
         spare_compiler()
         seed_everything(job.spec.seed)
         fitted = prepare(model, job)
-        settle_threads(fitted.module)
         scaling = _scaling(job)
         fitted.head, output = check_first_batch(job, fitted.module, fitted.feed, fitted.example, scaling)
         fitted.proof = proof
+        loop = None if job.is_finishing else _loop(fitted, job, like=tuple(output[0].shape[1:]))
         if not job.is_trial:
             fitted.outcome.why_not = _mixing(fitted, job, output[0])
         if fitted.outcome.why_not:
@@ -157,10 +157,10 @@ class TorchFramework:
             job.session.note("why_not_exportable", fitted.outcome.why_not)
         elif not job.is_trial:
             proof.begin(fitted.module, fitted.feed, fitted.example, name=job.name)
-        if job.is_finishing:
+        if loop is None:
             _restore_best(fitted, job)
         else:
-            _run(fitted, job, like=tuple(output[0].shape[1:]))
+            loop.run()
         fitted.module.to("cpu").eval()
         return fitted
 
@@ -276,29 +276,31 @@ def _made(model: Any, job: Job, *, is_embedding: bool) -> TorchFitted:
     return fitted
 
 
-def _run(fitted: TorchFitted, job: Job, *, like: tuple[int, ...]) -> None:
-    """Train from the first step, or from the last checkpoint in the run's folder, to the end."""
+def _loop(fitted: TorchFitted, job: Job, *, like: tuple[int, ...]) -> Loop:
+    """Return a training that begins with the first step, or with the last checkpoint in the run's folder."""
     __tracebackhide__ = True
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     checkpoints = Checkpoints(job.session.folder / "checkpoints")
     going_on = checkpoints.last()
     settled = going_on["settled"] if going_on is not None else {}
-    if settled:
-        torch.set_num_threads(settled["threads"])
     precision = settle_precision(settled.get("precision", job.spec.precision), device)
     loss = make_loss(job, fitted.head)
     if isinstance(loss.function, nn.Module):
         loss.function.to(device)
-    fitted.module.to(device)
     batch_size = settled.get("batch_size")
+    batches = batches_of(job, fitted, "train", loss=loss, like=like, device=device, batch_size=batch_size)
+    if settled:
+        torch.set_num_threads(settled["threads"])
+    elif device.type == "cpu":
+        settle_threads(fitted.module, fitted.feed, fitted.example, batch_size=batches.batch_size or N_ROWS)
     assert fitted.proof is not None
-    loop = Loop(
+    return Loop(
         job=job,
         module=fitted.module,
         feed=fitted.feed,
         head=fitted.head,
         loss=loss,
-        batches=batches_of(job, fitted, "train", loss=loss, like=like, device=device, batch_size=batch_size),
+        batches=batches,
         validation=validation_of(job, fitted, loss=loss, like=like, device=device),
         checkpoints=checkpoints,
         precision=precision,
@@ -306,7 +308,6 @@ def _run(fitted: TorchFitted, job: Job, *, like: tuple[int, ...]) -> None:
         going_on=going_on,
         outcome=fitted.outcome,
     )
-    loop.run()
 
 
 def _restore_best(fitted: TorchFitted, job: Job) -> None:
