@@ -89,9 +89,11 @@ class Validation:
             yield from self.held.epoch(1)
             return
         start = 0
+        device = self.precision.device
         for inputs in chunks(self.held.inputs, self.chunk_rows):
             n = len(inputs[0])
-            yield inputs, self.held.targets[start : start + n]
+            targets = self.held.targets[start : start + n]
+            yield tuple(tensor.to(device) for tensor in inputs), targets.to(device)
             start += n
 
 

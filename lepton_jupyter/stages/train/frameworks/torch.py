@@ -18,7 +18,6 @@ from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.stages.data.plan import Mode, Plan, apply_plan, fit_plan
 from lepton_jupyter.stages.data.plan_graph import plan_graph
-from lepton_jupyter.stages.train.batches import batches_of, validation_of
 from lepton_jupyter.stages.train.checkpoints import Checkpoints, read_checkpoint, restore
 from lepton_jupyter.stages.train.checks import N_ROWS, check_first_batch, first_output, mixes_rows
 from lepton_jupyter.stages.train.construct import construct, facts_of, names_arguments
@@ -35,6 +34,7 @@ from lepton_jupyter.stages.train.places import user_line
 from lepton_jupyter.stages.train.precision import settle_precision
 from lepton_jupyter.stages.train.proof import Proof
 from lepton_jupyter.stages.train.randomness import seed_everything
+from lepton_jupyter.stages.train.sources import batches_of, validation_of
 from lepton_jupyter.stages.train.threads import settle_threads
 
 PLAN_NAMES = {
@@ -231,7 +231,7 @@ def _scaling(job: Job) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
     """Return mean and standard deviation of the training targets for ``--scale-target``."""
     if not job.spec.scale_target or job.task != "regression":
         return None
-    values = job.targets("train")
+    values = job.targets("train", job.some("train"))
     spread = values.std(axis=0)
     return values.mean(axis=0), np.where(spread > 0, spread, 1.0)
 
@@ -253,10 +253,10 @@ def _made(model: Any, job: Job, *, is_embedding: bool) -> TorchFitted:
         feed = Feed(("tensor",))
         shape: tuple[int, ...] = job.schema.tensor_shape
         cardinalities: tuple[int, ...] = ()
-        rows: Given = job.dataset.tensors("train")[:N_ROWS]
+        rows: Given = job.dataset.tensors("train", job.some("train", N_ROWS))[:N_ROWS]
     else:
         mode: Mode = "none" if job.spec.preprocess == "none" else "embed" if is_embedding else "dense"
-        packed = job.dataset.packed("train")
+        packed = job.dataset.packed("train", job.some("train"))
         plan = fit_plan(job.schema, packed, mode=mode)
         feed = Feed(("numeric", "categorical") if is_embedding else ("features",))
         shape, cardinalities = (plan.n_features,), plan.cardinalities
