@@ -97,6 +97,10 @@ class Dataset:
         table = self._table if rows is None else self._table[rows]
         return table if some is None else table[some]
 
+    def about(self) -> str:
+        """Return its reference, and the rows of each split."""
+        return f"{self.ref} {', '.join(f'{split} {n}' for split, n in self.record.split_rows.items())}"
+
     def head(self, split: str) -> pl.DataFrame:
         """Return the first rows of a split."""
         return self.table(split, np.arange(min(N_HEAD, self.record.split_rows[split])))

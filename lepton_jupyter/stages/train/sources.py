@@ -12,6 +12,7 @@ from lepton_jupyter.stages.data.row_groups import RowGroups, Some
 from lepton_jupyter.stages.data.target import values_of
 from lepton_jupyter.stages.train.batches import Batch, Batches, InMemory
 from lepton_jupyter.stages.train.feed import CHUNK_ROWS, Rows, auto_batch_size
+from lepton_jupyter.stages.train.loaders import Loaded, Loaders, loader_for, tensors_in, values_of_targets
 from lepton_jupyter.stages.train.losses import Loss, encode_targets
 from lepton_jupyter.stages.train.streaming import Make, Streamed
 
@@ -71,6 +72,8 @@ def batches_of(
     batch_size : int, optional
         Of a run that goes on; else what ``--batch-size`` says.
     """
+    if isinstance(job.dataset, Loaders):
+        return _loaded(job, job.dataset, fitted, split, loss=loss, like=like, device=device)
     if job.is_large:
         groups, make = _streamed(job, fitted, split, loss=loss, like=like)
         size = batch_size or asked_batch_size(job.spec, int(groups.counts.sum()))
@@ -90,6 +93,9 @@ def validation_of(
     """Return what epochs are judged on, or None where there is no validation split."""
     if "validation" not in job.dataset.splits():
         return None
+    if isinstance(job.dataset, Loaders):
+        found = _loaded(job, job.dataset, fitted, "validation", loss=loss, like=like, device=device)
+        return found.rows if isinstance(found, InMemory) else found
     if job.is_large:
         groups, make = _streamed(job, fitted, "validation", loss=loss, like=like)
         return Streamed(groups, make, CHUNK_ROWS, None, device)
@@ -107,3 +113,27 @@ def _streamed(
         return tensors_of(job, fitted, given, values_of(some.frame, schema), loss=loss, like=like)
 
     return RowGroups(dataset, split), make
+
+
+def _loaded(
+    job: Job,
+    loaders: Loaders,
+    fitted: TorchFitted,
+    split: str,
+    *,
+    loss: Loss,
+    like: tuple[int, ...],
+    device: torch.device,
+) -> InMemory | Loaded:
+    """Return the batches of the notebook's own loader; what is tensors already is taken as such."""
+
+    def encode(y: torch.Tensor) -> torch.Tensor:
+        return encode_targets(values_of_targets(y, fitted.head), loss, fitted.head, like=like)
+
+    value = loaders.by_split[split]
+    found = tensors_in(value)
+    if found is None:
+        loader = loader_for(value, job.spec, is_training=split == "train")
+        return Loaded(loader, encode, name=loaders.ref, device=device)
+    rows = Rows((found[0].to(device),), encode(found[1]).to(device), values_of_targets(found[1], fitted.head))
+    return InMemory(rows, asked_batch_size(job.spec, len(rows)), job.spec.seed, device)
