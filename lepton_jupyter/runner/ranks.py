@@ -22,7 +22,7 @@ TRAIN = """from lepton_jupyter.runner import session
 from lepton_jupyter.stages.train.distributed import train_as_rank
 
 run = session.current()
-train_as_rank(run, run.model, run.dataset, run.spec, names=run.names)
+train_as_rank(run, run.model, run.data, run.spec, names=run.names)
 """
 
 

@@ -26,9 +26,10 @@ from lepton_jupyter.stages.train.batches import Batch, generator_of
 from lepton_jupyter.stages.train.checkpoints import read_checkpoint, restore
 from lepton_jupyter.stages.train.checks import untouched
 from lepton_jupyter.stages.train.engine import make_job
+from lepton_jupyter.stages.train.examples import Example
 from lepton_jupyter.stages.train.feed import Tensors
 from lepton_jupyter.stages.train.frameworks.registry import framework_of
-from lepton_jupyter.stages.train.job import Job, Outcome, settle_task
+from lepton_jupyter.stages.train.job import Job, Outcome
 from lepton_jupyter.stages.train.norms import share_statistics
 from lepton_jupyter.stages.train.randomness import seed_everything
 from lepton_jupyter.stages.train.sharding import shard
@@ -63,15 +64,16 @@ def train_in_ranks(module: nn.Module, job: Job, *, each_look: Callable[[], None]
     return Outcome(**json.loads(path.read_bytes()))
 
 
-def train_as_rank(session: Session, model: Any, dataset: Dataset, spec: Train, *, names: Mapping[str, object]) -> None:
+def train_as_rank(
+    session: Session, model: Any, dataset: Dataset | Example, spec: Train, *, names: Mapping[str, object]
+) -> None:
     """Train this rank's share; the first leaves checkpoints and outcome. Called in a rank's process.
 
     Parameters are those of `engine.train`.
     """
     __tracebackhide__ = True
     team = Ranks(session.devices, seed=spec.seed, is_sharded=spec.shard)
-    dataset = settle_task(dataset, spec.task)
-    model, job = make_job(session, model, dataset, spec, names=names, team=team, is_trial=True)
+    model, _, job = make_job(session, model, dataset, spec, names=names, team=team, is_trial=True)
     fitted = framework_of(model, spec.model).fit(model, job)
     fitted.close()
     if team.is_first:

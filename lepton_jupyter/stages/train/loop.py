@@ -16,7 +16,17 @@ from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.stages.train.augment import make_augment
 from lepton_jupyter.stages.train.average import Average
 from lepton_jupyter.stages.train.batches import Batches, generator_of
-from lepton_jupyter.stages.train.checkpoints import BEST, PAUSE_S, Checkpoints, read_checkpoint, restore, snapshot
+from lepton_jupyter.stages.train.checkpoints import (
+    BESIDE_BYTES,
+    BEST,
+    PAUSE_S,
+    Checkpoints,
+    read_checkpoint,
+    restore,
+    size_of,
+    snapshot,
+)
+from lepton_jupyter.stages.train.divergence import layer_of
 from lepton_jupyter.stages.train.feed import Feed, Rows, Tensors
 from lepton_jupyter.stages.train.heads import Head, first_tensor
 from lepton_jupyter.stages.train.job import Job, Outcome
@@ -27,9 +37,9 @@ from lepton_jupyter.stages.train.precision import Precision
 from lepton_jupyter.stages.train.randomness import random_state, set_random_state
 from lepton_jupyter.stages.train.schedules import make_schedule
 from lepton_jupyter.stages.train.sharding import whole
-from lepton_jupyter.stages.train.standing import Parts, Standing, capture, put_back
+from lepton_jupyter.stages.train.standing import Parts, Standing, capture, is_finite, put_back
 from lepton_jupyter.stages.train.strides import LossOf, Strides
-from lepton_jupyter.stages.train.validation import validate
+from lepton_jupyter.stages.train.validation import Validation
 
 TELL_S = 1.0  # between two pieces of telemetry
 
@@ -44,6 +54,10 @@ class Loop:
         The state that it goes on from.
     each_stride : callable
         Called between strides.
+    is_repeated : bool
+        Whether it only looks for what made an earlier one fail.
+    diverged_at : (epoch, step) or None
+        Where the loss stopped being a number.
     """
 
     job: Job
@@ -58,6 +72,8 @@ class Loop:
     each_stride: Callable[[], None]
     going_on: dict[str, Any] | None = None
     outcome: Outcome = field(default_factory=Outcome)
+    is_repeated: bool = False
+    diverged_at: tuple[int, int] | None = field(default=None, init=False)
 
     def run(self) -> Outcome:
         """Train; the module ends with its best weights.
@@ -68,10 +84,16 @@ class Loop:
             If the loss becomes NaN or infinite; epoch, step and layer are named.
         """
         __tracebackhide__ = True
+        self.module = self.job.team.prepare(self.module.to(self.precision.device))
+        self.job.team.seed()
         self._make()
         if self.going_on is not None:
             self._go_on(self.going_on)
         self._note()
+        is_small = not self.is_repeated and self.job.team.n == 1 and size_of(self.module.state_dict()) <= BESIDE_BYTES
+        self._start: dict[str, Any] | None = None  # where it began, until there is a checkpoint
+        if is_small:
+            self._start = capture(self.parts, self.standing, self.settled)
         while not self.is_stopped and not self._is_over():
             is_whole = self._epoch()
             if is_whole or not self.standing.best_epoch:  # a torn epoch counts only where no whole one went before
@@ -104,10 +126,13 @@ class Loop:
             generator=generator,
             team=job.team,
         )
+        if self.validation is not None:
+            self._validation = Validation(
+                self.validation, self.feed, self.loss, self.judge, self.precision, team=job.team
+            )
         self.standing = Standing(history=self.outcome.history)
         self.is_stopped = False
         self._told_at = -math.inf
-        self._captured: dict[str, Any] | None = None
 
     def _go_on(self, state: dict[str, Any]) -> None:
         """Take up a state, and the best weights that were kept with it or after it."""
@@ -170,6 +195,7 @@ class Loop:
             if done:
                 self._check(done)
                 self._tell()
+                self._tell_parts()
             self.each_stride()
             self.is_stopped = self.job.team.any(self.job.session.should_stop())
             if self.is_stopped and standing.step != n_batches:
@@ -191,14 +217,21 @@ class Loop:
 
     def _diverged(self, value: float, step: int) -> LeptonError:
         word = "NaN" if math.isnan(value) else "infinite"
+        epoch = self.standing.epoch
+        self.diverged_at = (epoch, step)
         n_steps = self.batches.n_batches
         of = f" of {n_steps}" if n_steps is not None else ""
         hint = f"Try a smaller rate, such as --lr {self.job.spec.lr / 10:g}, or --scale-target for a regression."
         inputs, _ = next(self.batches.epoch(self.standing.epoch, step - 1))
         if not all(bool(torch.isfinite(tensor).all()) for tensor in inputs if tensor.is_floating_point()):
             hint = "The features hold missing or infinite values: leave --preprocess at auto, or fill them."
+        at = ""
+        state = None if self.is_repeated or self.job.team.n > 1 else self.checkpoints.last() or self._start
+        if state is not None:
+            found = layer_of(self, state, epoch=epoch, step=step)
+            at = f": first in {found}" if found else ""
         return LeptonError(
-            f"The loss became {word} at step {step}{of} in epoch {self.standing.epoch} of {self.job.spec.epochs}.",
+            f"The loss became {word} at step {step}{of} in epoch {epoch} of {self.job.spec.epochs}{at}.",
             hint,
             code="failed",
         )
@@ -222,6 +255,17 @@ class Loop:
             rows_per_s=n_rows / seconds,
             steps_per_s=strides.n_done / max(strides.seconds, 1e-9),
         )
+
+    def _tell_parts(self) -> None:
+        """Tell, once, that memory asked for smaller parts."""
+        n_parts, size = self.strides.n_parts, max(self.standing.sizes)
+        if n_parts != self.settled["parts"]:
+            self.settled["parts"] = n_parts
+            self.job.session.note(
+                "micro_batch",
+                f"a batch of {size} rows did not fit into the memory of {self.precision.device}: it goes in "
+                f"{n_parts} parts of {-(-size // n_parts)}, with the same gradient",
+            )
 
     def _close_epoch(self, *, is_torn: bool) -> None:
         """Judge an epoch, and keep it where it is the best."""
@@ -247,15 +291,7 @@ class Loop:
         __tracebackhide__ = True
         standing = self.standing
         if self.validation is not None:
-            metrics |= validate(
-                self.module,
-                self.validation,
-                feed=self.feed,
-                loss=self.loss,
-                judge=self.judge,
-                precision=self.precision,
-                team=self.job.team,
-            )
+            metrics |= self._validation.run(self.module)
         metrics |= more
         self._latest = metrics
         for key, value in {"epoch": float(standing.epoch), **metrics}.items():
@@ -283,8 +319,10 @@ class Loop:
     def _save(self) -> None:
         """Write a checkpoint of this moment."""
         since = monotonic()
-        self._captured = capture(self.parts, self.standing, self.settled, self.job.team)
-        self.checkpoints.save(self._captured, since=since)
+        if self.job.team.any(not is_finite(self.module)):
+            return  # the next step shows it; the last checkpoint is of before
+        self.checkpoints.save(capture(self.parts, self.standing, self.settled, self.job.team), since=since)
+        self._start = None
 
     def _end(self) -> None:
         self.checkpoints.flush()

@@ -13,7 +13,7 @@ from lepton_jupyter.stages.train.checkpoints import restore, snapshot
 from lepton_jupyter.stages.train.job import History
 from lepton_jupyter.stages.train.randomness import random_state, set_random_state
 from lepton_jupyter.stages.train.schedules import Schedule
-from lepton_jupyter.stages.train.sharding import laid_out, whole
+from lepton_jupyter.stages.train.sharding import laid_out, own_part, whole
 from lepton_jupyter.stages.train.team import ALONE, Team
 
 
@@ -126,8 +126,9 @@ def put_back(parts: Parts, state: dict[str, Any], team: Team = ALONE) -> Standin
 
 
 def is_finite(module: nn.Module) -> bool:
-    """Whether every weight is a finite number."""
-    weights = [weight.detach() for weight in module.parameters() if weight.is_floating_point() and weight.numel()]
+    """Whether every weight that lies in this process is a finite number."""
+    weights = [own_part(weight.detach()) for weight in module.parameters() if weight.is_floating_point()]
+    weights = [weight for weight in weights if weight.numel()]
     if not weights:
         return True
     norms = torch._foreach_norm(weights, float("inf"))
