@@ -36,6 +36,7 @@ class Net(nn.Module):
             {before}
         return self.net(x)
 """
+LONG_S = 200
 LINE = 10  # of what goes in the place of {before}
 
 
@@ -72,6 +73,12 @@ def metrics(run: StartedRun) -> list[tuple[int, dict[str, float]]]:
     return [(event["step"], event["values"]) for event in run.told() if event["kind"] == "metric"]
 
 
+def end_of(run: StartedRun) -> dict[str, Any]:
+    """Wait for the end of a run that starts several processes, perhaps more than once."""
+    run.process.wait(timeout=LONG_S)
+    return run.end()
+
+
 def notes(run: StartedRun) -> dict[str, Any]:
     return {event["key"]: event["value"] for event in run.told() if event["kind"] == "note"}
 
@@ -83,7 +90,7 @@ def test_a_rank_that_is_killed_costs_one_restart_and_no_epoch(train: Callable[..
         f" open({str(once)!r}, 'w').close(); os.kill(os.getpid(), 9)"
     )
     run = train(die, epochs=12, checkpoint_every_s=1e-9)
-    end = run.end()
+    end = end_of(run)
     assert end["state"] == "completed" and once.exists(), (end, run.folder.log.read_text())
     assert notes(run)["ranks"] == 2 and notes(run)["restarts"] == 1
     assert notes(run)["restart_reason"] == "Rank 1 was killed by the system (SIGKILL), perhaps for memory"
@@ -94,14 +101,14 @@ def test_a_rank_that_is_killed_costs_one_restart_and_no_epoch(train: Callable[..
 
 def test_a_rank_that_always_dies_fails_the_run_with_the_reason(train: Callable[..., StartedRun]) -> None:
     die = "os.environ['RANK'] == '1' and os.kill(os.getpid(), 9) if 'RANK' in os.environ else None"
-    error = train(die, epochs=2).end()["error"]
+    error = end_of(train(die, epochs=2))["error"]
     assert error["message"] == "Rank 1 was killed by the system (SIGKILL), perhaps for memory."
     assert "began again 2 times" in error["hint"]
 
 
 def test_an_error_in_a_rank_names_the_users_cell_and_line(train: Callable[..., StartedRun]) -> None:
     run = train("if os.environ.get('RANK') == '1' and self.n_seen == 3: x.reshape(3, 5, 7)", epochs=2)
-    error = run.end()["error"]
+    error = end_of(run)["error"]
     assert f"Cell In[1], line {LINE + 1}, in Net.forward" in error["message"] and "[rank 1]" in error["message"]
     assert "reshape(3, 5, 7)" in error["detail"] and "site-packages/torch/distributed" not in error["message"]
     outputs = [o for c in json.loads(run.folder.notebook.read_bytes())["cells"] for o in c.get("outputs", [])]
@@ -110,7 +117,7 @@ def test_an_error_in_a_rank_names_the_users_cell_and_line(train: Callable[..., S
 
 
 def test_an_error_of_ours_in_the_ranks_is_two_lines(train: Callable[..., StartedRun]) -> None:
-    error = train("x = x * (float('nan') if self.n_seen == 4 else 1.0)", epochs=2).end()["error"]
+    error = end_of(train("x = x * (float('nan') if self.n_seen == 4 else 1.0)", epochs=2))["error"]
     assert re.fullmatch(r"The loss became NaN at step \d of 3 in epoch \d of 2\.", error["message"]), error
     assert "--lr" in error["hint"]
 
@@ -121,7 +128,7 @@ def test_a_stop_ends_sharded_ranks_after_a_step_and_keeps_the_best(
     run = train("time.sleep(0.005)", epochs=5000, shard=True)
     eventually(lambda: len(metrics(run)) >= 2, timeout_s=90)
     os.kill(run.process.pid, signal.SIGTERM)
-    assert run.end()["state"] == "stopped", run.folder.log.read_text()
+    assert end_of(run)["state"] == "stopped", run.folder.log.read_text()
     card = open_bundle(run.folder.bundle).card
     assert card.stopped_at and card.is_deployable, card.why_not
     assert set(run.statuses()) == {"completed"}

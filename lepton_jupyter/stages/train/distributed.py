@@ -19,19 +19,21 @@ from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.files import write_atomic
 from lepton_jupyter.core.session import Session
 from lepton_jupyter.stages.data.store import Dataset
 from lepton_jupyter.stages.train.batches import Batch, generator_of
 from lepton_jupyter.stages.train.checkpoints import read_checkpoint, restore
 from lepton_jupyter.stages.train.checks import untouched
+from lepton_jupyter.stages.train.dynamo import spare_wrapper
 from lepton_jupyter.stages.train.engine import make_job
 from lepton_jupyter.stages.train.examples import Example
 from lepton_jupyter.stages.train.feed import Tensors
 from lepton_jupyter.stages.train.frameworks.registry import framework_of
 from lepton_jupyter.stages.train.job import Job, Outcome
 from lepton_jupyter.stages.train.norms import share_statistics
-from lepton_jupyter.stages.train.randomness import seed_everything
+from lepton_jupyter.stages.train.randomness import random_state, seed_everything, set_random_state
 from lepton_jupyter.stages.train.sharding import shard
 from lepton_jupyter.stages.train.spec import Train
 from lepton_jupyter.stages.train.strides import LossOf
@@ -51,6 +53,11 @@ def train_in_ranks(module: nn.Module, job: Job, *, each_look: Callable[[], None]
         Its `ranks` starts them and waits.
     each_look : callable
         Called some times a second meanwhile.
+
+    Raises
+    ------
+    LeptonError
+        If the ranks fail, or their weights found no room on the disk. What the user's code raised passes.
     """
     __tracebackhide__ = True
     assert job.ranks is not None
@@ -58,10 +65,16 @@ def train_in_ranks(module: nn.Module, job: Job, *, each_look: Callable[[], None]
     path.unlink(missing_ok=True)
     job.ranks(each_look)
     job.session.should_stop()  # from here on an interrupt raises nothing, as after a loop in this process
+    outcome = Outcome(**json.loads(path.read_bytes()))
     found = read_checkpoint(path.parent)
-    assert found is not None  # the first rank wrote it before its outcome
+    if found is None or found[1]["epoch"] != outcome.best_epoch:
+        raise LeptonError(
+            f"The best weights, of epoch {outcome.best_epoch}, could not be written to {path.parent}.",
+            "Make room there, and train again.",
+            code="failed",
+        )
     restore(module, found[0])
-    return Outcome(**json.loads(path.read_bytes()))
+    return outcome
 
 
 def train_as_rank(
@@ -138,7 +151,8 @@ class Ranks(Team):
             __tracebackhide__ = True
             if self._step is None:
                 is_partial = self.any(_has_idle_weights(module, plain, inputs, target))
-                self._step = DistributedDataParallel(step, find_unused_parameters=is_partial)
+                with spare_wrapper():
+                    self._step = DistributedDataParallel(step, find_unused_parameters=is_partial)
             loss: torch.Tensor = self._step(inputs, target)
             return loss
 
@@ -268,9 +282,11 @@ def _has_idle_weights(module: nn.Module, plain: LossOf, inputs: Tensors, target:
     """Whether some weights have no part in the loss: torch's wrapper must know before the first step."""
     __tracebackhide__ = True
     weights = [weight for weight in module.parameters() if weight.requires_grad]
+    before = random_state(target.device)
     with untouched(module, is_training=True), torch.enable_grad():
         plain(inputs, target).backward()
         is_idle = any(weight.grad is None for weight in weights)
+    set_random_state(before, target.device)
     for weight in weights:
         weight.grad = None
     return is_idle

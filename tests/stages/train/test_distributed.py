@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch import distributed as dist
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import Home
@@ -28,6 +29,7 @@ from lepton_jupyter.stages.train.checkpoints import read_checkpoint
 from lepton_jupyter.stages.train.engine import train
 from lepton_jupyter.stages.train.frameworks.torch import TorchFramework
 from lepton_jupyter.stages.train.job import Job, settle_task
+from lepton_jupyter.stages.train.loaders import loaders_of
 from lepton_jupyter.stages.train.spec import Train
 from lepton_jupyter.stages.train.state_file import read_state
 from tests.stages.train.conftest import Recorder
@@ -80,7 +82,10 @@ class Own(Net):
 
 
 class Dropping(Net):
+    """Draws from torch's generator and from numpy's."""
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + 0.01 * float(np.random.normal()) if self.training else x
         return self.net(nn.functional.dropout(x, 0.3, self.training))
 
 
@@ -263,6 +268,7 @@ def test_only_the_first_rank_writes(found: dict[str, Found]) -> None:
     ("devices", "spec", "said"),
     [
         (("cpu-0", "cpu-1"), {"model": "forest"}, "'forest' is a model of sklearn, which trains on one device"),
+        (("cpu-0", "cpu-1"), {"model": "loaded"}, "'few' is a loader that draws its own order, which 2 processes"),
         (("cpu-0",), {"model": "Net", "shard": True}, "--shard lays a model out over several devices; this run has"),
         (("cpu-0", "cpu-1"), {"model": "Net", "shard": True, "optimizer": "muon"}, "Muon steps whole matrices"),
     ],
@@ -274,10 +280,14 @@ def test_what_does_not_fit_several_devices_is_refused_before_they_start(
 
     session = Told(tmp_path)
     session.devices = devices  # type: ignore[assignment]
-    model: Any = Net if spec["model"] == "Net" else RandomForestClassifier()
+    model: Any = RandomForestClassifier() if spec["model"] == "forest" else Net
+    data: Any = Store(Home(home)).open("few")
+    if spec["model"] == "loaded":
+        rows = TensorDataset(torch.randn(20, 2), torch.arange(20) % 2)
+        data = loaders_of(DataLoader(rows, batch_size=5, shuffle=True), Train(model="Net", data="few"))
 
     def never(_: Any) -> None:
         raise AssertionError("the ranks were started")
 
     with pytest.raises(LeptonError, match=said):
-        train(session, model, Store(Home(home)).open("few"), Train(data="few", **spec), ranks=never)
+        train(session, model, data, Train(data="few", **spec), ranks=never)
