@@ -26,6 +26,7 @@ from lepton_jupyter.stages.train.checkpoints import (
     size_of,
     snapshot,
 )
+from lepton_jupyter.stages.train.compiling import Decided, for_whole_batches, is_worth_trying, try_compiled
 from lepton_jupyter.stages.train.divergence import layer_of
 from lepton_jupyter.stages.train.feed import Feed, Rows, Tensors
 from lepton_jupyter.stages.train.heads import Head, first_tensor
@@ -41,6 +42,7 @@ from lepton_jupyter.stages.train.standing import Parts, Standing, capture, is_fi
 from lepton_jupyter.stages.train.strides import LossOf, Strides
 from lepton_jupyter.stages.train.validation import Validation
 
+N_SHOWING = 20  # steps by which one tells how long the training takes
 TELL_S = 1.0  # between two pieces of telemetry
 
 
@@ -132,6 +134,7 @@ class Loop:
             )
         self.standing = Standing(history=self.outcome.history)
         self.is_stopped = False
+        self._is_settled = self.is_repeated
         self._told_at = -math.inf
 
     def _go_on(self, state: dict[str, Any]) -> None:
@@ -140,6 +143,9 @@ class Loop:
         standing = self.standing
         self.outcome.history, self.outcome.metrics = standing.history, standing.metrics
         self.strides.n_parts = state["settled"]["parts"]
+        if n_rows := state["settled"].get("compiled"):
+            self._is_settled = True
+            self._use_compiled(for_whole_batches(self.module, n_rows))
         found = read_checkpoint(self.checkpoints.folder)
         if found is not None and not found[1].get("is_torn"):
             self.checkpoints.best, about = found
@@ -156,6 +162,7 @@ class Loop:
             "batch_size": self.batches.batch_size,
             "parts": self.strides.n_parts,
             "precision": self.precision.name,
+            "compiled": (self.going_on or {}).get("settled", {}).get("compiled", 0),
         }
         notes = {
             "threads": self.settled["threads"],
@@ -196,6 +203,8 @@ class Loop:
                 self._check(done)
                 self._tell()
                 self._tell_parts()
+                if not self._is_settled:
+                    self._settle_compiled()
             self.each_stride()
             self.is_stopped = self.job.team.any(self.job.session.should_stop())
             if self.is_stopped and standing.step != n_batches:
@@ -265,6 +274,31 @@ class Loop:
                 "micro_batch",
                 f"a batch of {size} rows did not fit into the memory of {self.precision.device}: it goes in "
                 f"{n_parts} parts of {-(-size // n_parts)}, with the same gradient",
+            )
+
+    def _settle_compiled(self) -> None:
+        """Decide, once a few steps have shown how long they take, whether the model is compiled."""
+        __tracebackhide__ = True
+        spec, standing, strides = self.job.spec, self.standing, self.strides
+        if spec.compile == "auto" and standing.epoch == 1 and standing.step < N_SHOWING:
+            return
+        self._is_settled = True
+        n_left = (spec.epochs - standing.epoch + 1) * (self.batches.n_batches or 0) - standing.step
+        why = is_worth_trying(spec.compile, self.module, left_s=n_left * strides.seconds / strides.n_done)
+        decided = Decided(None, why)
+        if not why:
+            now = random_state(self.precision.device)
+            batch = next(self.batches.epoch(standing.epoch))
+            decided = try_compiled(spec.compile, self.module, self.feed, batch)
+            set_random_state(now, self.precision.device)
+            self.settled["compiled"] = len(batch[1]) if decided.module is not None else 0
+            self._use_compiled(decided.module)
+        self.job.session.note("compiled", f"{'yes' if decided.module is not None else 'no'}: {decided.why}")
+
+    def _use_compiled(self, called: Callable[..., Any] | None) -> None:
+        if called is not None:
+            self.strides.loss_of = loss_function(
+                self.module, called, feed=self.feed, loss=self.loss, precision=self.precision
             )
 
     def _close_epoch(self, *, is_torn: bool) -> None:
@@ -339,12 +373,14 @@ class Loop:
         self.job.session.note("best_epoch", outcome.best_epoch)
 
 
-def loss_function(module: nn.Module, called: nn.Module, *, feed: Feed, loss: Loss, precision: Precision) -> LossOf:
+def loss_function(
+    module: nn.Module, called: Callable[..., Any], *, feed: Feed, loss: Loss, precision: Precision
+) -> LossOf:
     """Return what gives the loss of a training batch: the module's own step where it has one.
 
     Parameters
     ----------
-    called : Module
+    called : callable
         Stands for the module in a forward pass: itself, or what was made of it.
     """
     own: Callable[..., Any] = getattr(module, "training_step", None)  # type: ignore[assignment]

@@ -11,6 +11,7 @@ from torch import nn
 
 from lepton_jupyter.stages.train.feed import Feed, Tensors
 from lepton_jupyter.stages.train.heads import first_tensor
+from lepton_jupyter.stages.train.randomness import random_state, set_random_state
 
 SHORT_S = 1e-3  # a step so short gains nothing by threads: dividing it costs as much
 LONG_S = 0.5  # a step so long surely does
@@ -37,12 +38,13 @@ def settle_threads(module: nn.Module, feed: Feed, inputs: Tensors, *, batch_size
     n_all = torch.get_num_threads()
     if n_all == 1:
         return {}
+    before = random_state(torch.device("cpu"))
     try:
-        with torch.random.fork_rng(devices=[]):
-            found = _measured(_step_of(module, feed, inputs, batch_size), n_all)
+        found = _measured(_step_of(module, feed, inputs, batch_size), n_all)
     except Exception:  # what cannot be copied, or wants another call: the training itself will tell
         n_weights = sum(parameter.numel() for parameter in module.parameters())
         found = {1: 0.0} if n_weights < SMALL_MODEL else {1: float("inf"), n_all: 0.0}
+    set_random_state(before, torch.device("cpu"))
     torch.set_num_threads(n_all)
     if n_all not in found or found[1] < found[n_all] * GAIN:
         torch.set_num_threads(1)
