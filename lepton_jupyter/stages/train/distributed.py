@@ -125,8 +125,9 @@ class Ranks(Team):
     # -- the model
 
     def prepare(self, module: nn.Module) -> nn.Module:
-        """Return a module whose BatchNorm sees whole batches, with the first rank's weights; sharded where asked."""
+        """Return a module whose BatchNorm sees whole batches, sharded where asked; each rank draws other numbers now."""
         assert self.device is not None
+        self.seed()
         module = share_statistics(module, self.device)
         if self.is_sharded:
             for tensor in (*module.parameters(), *module.buffers()):

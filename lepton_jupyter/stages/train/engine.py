@@ -162,6 +162,8 @@ def refuse_devices(job: Job, framework: str) -> None:
             f"'{job.dataset.ref}' is a loader that draws its own order, which {n} processes could not share.",
             "Make a dataset of it (%lepton data), give a TensorDataset, or leave --devices out.",
         )
+    if job.ranks is not None and job.spec.compile == "yes":
+        raise LeptonError(f"--compile yes means nothing on several devices, and this run has {n}.", "Leave it at auto.")
     if job.spec.shard and n < 2:
         raise LeptonError(
             "--shard lays a model out over several devices; this run has one.",

@@ -87,7 +87,6 @@ class Loop:
         """
         __tracebackhide__ = True
         self.module = self.job.team.prepare(self.module.to(self.precision.device))
-        self.job.team.seed()
         self._make()
         if self.going_on is not None:
             self._go_on(self.going_on)
@@ -104,7 +103,7 @@ class Loop:
         return self.outcome
 
     def _make(self) -> None:
-        spec, job = self.job.spec, self.job
+        spec, job, team = self.job.spec, self.job, self.job.team
         optimizer = make_optimizer(job, self.module)
         schedule = make_schedule(job, optimizer, self.batches.n_batches)
         device = self.precision.device
@@ -112,13 +111,10 @@ class Loop:
         average = Average(self.module, spec.ema) if spec.ema is not None else None
         self.judge = make_judge(job, self.head, has_validation=self.validation is not None)
         self.parts = Parts(self.module, optimizer, schedule, generator, average, device)
+        plain = loss_function(self.module, self.module, feed=self.feed, loss=self.loss, precision=self.precision)
         self.strides = Strides(
             [weight for group in optimizer.param_groups for weight in group["params"]],
-            job.team.loss_of(
-                self.module,
-                loss_function(self.module, self.module, feed=self.feed, loss=self.loss, precision=self.precision),
-                self.loss.function,
-            ),
+            team.loss_of(self.module, plain, self.loss.function),
             optimizer,
             schedule,
             n_parts=spec.accumulate,
@@ -126,15 +122,13 @@ class Loop:
             average=average,
             augment=make_augment(job, self.feed, self.head),
             generator=generator,
-            team=job.team,
+            team=team,
         )
         if self.validation is not None:
-            self._validation = Validation(
-                self.validation, self.feed, self.loss, self.judge, self.precision, team=job.team
-            )
+            self._validation = Validation(self.validation, self.feed, self.loss, self.judge, self.precision, team=team)
         self.standing = Standing(history=self.outcome.history)
         self.is_stopped = False
-        self._is_settled = self.is_repeated
+        self._is_settled = self.is_repeated or team.n > 1  # several processes would time it differently
         self._told_at = -math.inf
 
     def _go_on(self, state: dict[str, Any]) -> None:
@@ -143,7 +137,7 @@ class Loop:
         standing = self.standing
         self.outcome.history, self.outcome.metrics = standing.history, standing.metrics
         self.strides.n_parts = state["settled"]["parts"]
-        if n_rows := state["settled"].get("compiled"):
+        if (n_rows := state["settled"].get("compiled")) and self.job.team.n == 1:
             self._is_settled = True
             self._use_compiled(for_whole_batches(self.module, n_rows))
         found = read_checkpoint(self.checkpoints.folder)

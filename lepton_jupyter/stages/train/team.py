@@ -40,7 +40,7 @@ class Team:
     # -- the model
 
     def prepare(self, module: nn.Module) -> nn.Module:
-        """Return a module that lies on its device, made ready to be trained by all."""
+        """Return a module that lies on its device, ready to be trained by all; each draws its own numbers now."""
         return module
 
     def loss_of(self, module: nn.Module, plain: LossOf, function: object) -> LossOf:

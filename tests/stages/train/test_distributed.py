@@ -269,6 +269,7 @@ def test_only_the_first_rank_writes(found: dict[str, Found]) -> None:
     [
         (("cpu-0", "cpu-1"), {"model": "forest"}, "'forest' is a model of sklearn, which trains on one device"),
         (("cpu-0", "cpu-1"), {"model": "loaded"}, "'few' is a loader that draws its own order, which 2 processes"),
+        (("cpu-0", "cpu-1"), {"model": "Net", "compile": "yes"}, "--compile yes means nothing on several devices"),
         (("cpu-0",), {"model": "Net", "shard": True}, "--shard lays a model out over several devices; this run has"),
         (("cpu-0", "cpu-1"), {"model": "Net", "shard": True, "optimizer": "muon"}, "Muon steps whole matrices"),
     ],
