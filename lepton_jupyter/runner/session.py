@@ -379,12 +379,14 @@ def finish() -> None:
 
     run = current()
     prepare(run)
-    if run.record.kind == "tune":
-        from lepton_jupyter.stages.tune.engine import finish_stopped
-    else:
-        from lepton_jupyter.stages.train.engine import finish_stopped
-
     run.release_reserve()
+    if run.record.kind == "tune":
+        from lepton_jupyter.stages.tune.engine import finish_stopped as finish_search
+
+        finish_search(run, run.model, run.dataset, run.spec, names=run.names)
+        return
+    from lepton_jupyter.stages.train.engine import finish_stopped
+
     finish_stopped(run, run.model, run.dataset, run.spec, names=run.names)
 
 

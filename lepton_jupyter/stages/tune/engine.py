@@ -20,13 +20,15 @@ from lepton_jupyter.stages.data.store import Dataset
 from lepton_jupyter.stages.train.engine import make_card
 from lepton_jupyter.stages.train.job import settle_task
 from lepton_jupyter.stages.train.judged import is_greater_better
+from lepton_jupyter.stages.train.preflight import is_estimator
 from lepton_jupyter.stages.tune.kept import Keeper
-from lepton_jupyter.stages.tune.single import Searching, run_here
+from lepton_jupyter.stages.tune.searching import Asked, Searching
+from lepton_jupyter.stages.tune.single import find_unfinished, run_singly
 from lepton_jupyter.stages.tune.space import Space, parse_space, settled
 from lepton_jupyter.stages.tune.spec import Tune, training_of
 from lepton_jupyter.stages.tune.study import Study, record_of
 from lepton_jupyter.stages.tune.summary import as_text
-from lepton_jupyter.stages.tune.trial import Question, metric_of
+from lepton_jupyter.stages.tune.trial import OnOneDevice, Question, metric_of
 
 RESULT = "result.json"
 
@@ -78,21 +80,59 @@ def tune(
     """
     __tracebackhide__ = True
     started = time.time()
-    search = _search(session, model, dataset, spec, names or {})
+    search = open_search(session, model, dataset, spec, names or {})
     session.note("task", search.question.dataset.schema.task)
     session.note("metric", search.question.metric)
-    how = "one after the other"
     if search.study.n_before:
         session.note("resumed", {"trials": search.study.n_before})
-    run_here(search)
+    how = run_search(search)
     return _finished(search, how=how, took_s=time.time() - started)
+
+
+def run_search(search: Searching) -> str:
+    """Train trials on all devices of the run until there are enough; return how."""
+    __tracebackhide__ = True
+    from lepton_jupyter.stages.tune.workers import Workers
+
+    find_unfinished(search.session.folder, search.study, {one.name for one in search.space})
+    devices = search.session.devices
+    workers = Workers(search, devices[1 : search.study.n_left])
+    try:
+        how = train_trials(search)
+        workers.wait()
+    finally:
+        workers.end()
+    return f"on {len(devices)} devices, {how}" if len(devices) > 1 else how
+
+
+def train_trials(asked: Asked, slot: str = "here") -> str:
+    """Train trials in this process, many as one program where that is faster, until there are enough; return how.
+
+    Parameters
+    ----------
+    slot : str
+        Names this process among those of the search.
+    """
+    __tracebackhide__ = True
+    batching: Any = "an estimator"
+    if not is_estimator(asked.question.model):
+        from lepton_jupyter.stages.tune import batched  # torch
+
+        batching = batched.settle(asked)
+    how = f"one after the other: {batching}" if isinstance(batching, str) else batching.how
+    asked.session.note("how", how)
+    if isinstance(batching, str):
+        run_singly(asked, slot)
+    else:
+        batched.run_batched(asked, batching)
+    return how
 
 
 def finish_stopped(
     session: Session, model: Any, dataset: Dataset, spec: Tune, *, names: Mapping[str, object] | None = None
 ) -> Tuned:
     """Make a version of the best trial of a search that was stopped and whose kernel was ended: in a second kernel."""
-    return _finished(_search(session, model, dataset, spec, names or {}), how="", took_s=0.0)
+    return _finished(open_search(session, model, dataset, spec, names or {}), how="", took_s=0.0)
 
 
 def is_maximized(spec: Tune, metric: str, task: Any) -> bool:
@@ -100,7 +140,8 @@ def is_maximized(spec: Tune, metric: str, task: Any) -> bool:
     return is_greater_better(metric, task) if spec.direction == "auto" else spec.direction == "maximize"
 
 
-def _search(session: Session, model: Any, dataset: Dataset, spec: Tune, names: Mapping[str, object]) -> Searching:
+def open_search(session: Session, model: Any, dataset: Dataset, spec: Tune, names: Mapping[str, object]) -> Searching:
+    """Return a search that goes on from what the session's folder holds."""
     dataset = settle_task(dataset, spec.task)
     training = training_of(spec)
     space = parse_space(spec.search, model, training)
@@ -151,7 +192,7 @@ def _finished(search: Searching, *, how: str, took_s: float) -> Tuned:
         bundle, card = bundle_of(fitted, card, folder=session.folder / "bundle", dataset=dataset, session=session)
     finally:
         fitted.close()
-    record = record_of_search(search, how=how, took_s=took_s)
+    record = record_ofopen_search(search, how=how, took_s=took_s)
     write_atomic(session.folder / RESULT, encode(record), is_durable=False)
     shutil.rmtree(session.folder / "trials", ignore_errors=True)
     session.result(
@@ -170,8 +211,8 @@ def _best_of(search: Searching, training: Any, params: dict[str, Any]) -> Any:
     """Return the best trial's model: by its weights, which were kept, else trained once more."""
     kept = search.keeper.read()
     if kept is None or not search.keeper.has_weights(msgspec.to_builtins(params)):
-        return search.question.fit(search.session, training)
-    fitted = search.question.fit(search.session, training, is_finishing=True)
+        return search.question.fit(OnOneDevice(search.session), training)
+    fitted = search.question.fit(OnOneDevice(search.session), training, is_finishing=True)
     outcome = fitted.outcome
     outcome.history, outcome.epochs, outcome.stopped_at = dict(kept.history), kept.epochs, None
     return fitted
@@ -199,7 +240,7 @@ def _nothing(search: Searching) -> LeptonError:
     )
 
 
-def record_of_search(search: Searching, *, how: str, took_s: float) -> TuningRecord:
+def record_ofopen_search(search: Searching, *, how: str, took_s: float) -> TuningRecord:
     """Return all of a search as a record."""
     study, best = search.study, search.study.best
     return TuningRecord(

@@ -45,7 +45,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.spec = spec
         self.is_maximized = is_maximized
-        direction = "maximize" if is_maximized else "minimize"
+        direction: Any = "maximize" if is_maximized else "minimize"
         with _quiet():
             self._file = optuna.create_study(
                 storage=_storage(folder / STUDY), study_name=name, direction=direction, load_if_exists=True
@@ -79,7 +79,7 @@ class Study:
         done = [trial for trial in self.trials() if trial.state is TrialState.COMPLETE]
         if not done:
             return None
-        return (max if self.is_maximized else min)(done, key=lambda trial: trial.value)
+        return (max if self.is_maximized else min)(done, key=lambda trial: trial.value or 0.0)
 
     def ask(self) -> Trial:
         """Begin a trial."""
@@ -134,7 +134,8 @@ class Study:
 
 def record_of(trial: FrozenTrial) -> TrialRecord:
     """Return a trial as a record."""
-    took = (trial.datetime_complete - trial.datetime_start).total_seconds() if trial.datetime_complete else 0.0
+    began, ended = trial.datetime_start, trial.datetime_complete
+    took = (ended - began).total_seconds() if began is not None and ended is not None else 0.0
     steps = trial.intermediate_values
     value = trial.value if trial.value is not None else steps[max(steps)] if steps else None
     return TrialRecord(

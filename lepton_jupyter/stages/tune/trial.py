@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -62,6 +64,22 @@ class TrialSession:
         return self.is_pruned or self._run.should_stop()
 
 
+class OnOneDevice:
+    """A run's session, for a training that has one of the run's devices."""
+
+    def __init__(self, run: Session) -> None:
+        self._run = run
+        self.devices = run.devices[:1]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._run, name)
+
+
+def copied(model: Any) -> Any:
+    """Return a copy of an instance, with whose weights each trial begins; a class or factory as it is."""
+    return copy.deepcopy(model) if hasattr(model, "parameters") and not inspect.isclass(model) else model
+
+
 @dataclass(frozen=True)
 class Question:
     """What is trained in every trial, and how it is judged.
@@ -80,7 +98,7 @@ class Question:
     def fit(self, session: Session, spec: Train, *, is_finishing: bool = False) -> Fitted:
         """Train once, or with `is_finishing` take the weights below the session's folder."""
         __tracebackhide__ = True
-        model = self.model
+        model = copied(self.model)
         if is_estimator(model):
             spec = msgspec.structs.replace(spec, metric="val_loss")  # it knows of no epochs to choose from
         if is_free_factory(model):
