@@ -1,13 +1,12 @@
 """Optuna's study: in memory while it works, and in ``study.db`` for the next one and for optuna-dashboard.
 
-Optuna's own SQLite storage takes 5 to 80 ms a trial for what memory does in one, so trials are asked and pruned in
-memory, and each is written when it has ended: a search that is killed goes on without repeating one of them.
+Trials are asked and pruned in memory, where that takes no time, and each is written when it has ended: a search that
+is killed goes on without repeating one of them.
 """
 
 from __future__ import annotations
 
 import math
-import sqlite3
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +20,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lepton_jupyter.formats.tuning import TrialRecord
 from lepton_jupyter.stages.tune.spec import Tune
+from lepton_jupyter.stages.tune.study_file import StudyFile
 
-STUDY = "study.db"
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 REDUCTION = 3  # of how many trials one goes on to the next rung (L. Li et al., 2020, "Massively parallel tuning", ASHA)
 REASON = "reason"
@@ -47,10 +46,8 @@ class Study:
         self.is_maximized = is_maximized
         direction: Any = "maximize" if is_maximized else "minimize"
         with _quiet():
-            self._file = optuna.create_study(
-                storage=_storage(folder / STUDY), study_name=name, direction=direction, load_if_exists=True
-            )
-            before = [trial for trial in self._file.get_trials(deepcopy=False) if trial.state in STATES]
+            self._file = StudyFile(folder, name, direction)
+            before = [trial for trial in self._file.trials() if trial.state in STATES]
             self._study = optuna.create_study(
                 direction=direction, sampler=_sampler(spec, len(before)), pruner=_pruner(spec)
             )
@@ -113,7 +110,7 @@ class Study:
         """Write the trials that have ended since, by their numbers."""
         for trial in self.trials():
             if trial.number not in self._written:
-                self._file.add_trial(trial)
+                self._file.add(trial)
                 self._written.add(trial.number)
 
     def importance(self) -> dict[str, float]:
@@ -147,15 +144,6 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
         took_s=took,
         reason=str(trial.user_attrs.get(REASON, "")),
     )
-
-
-def _storage(path: Path) -> optuna.storages.RDBStorage:
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
-        connection.execute("PRAGMA synchronous=OFF")  # a killed process loses nothing; a search is no ledger
-        return connection
-
-    return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"creator": connect})
 
 
 def _sampler(spec: Tune, n_before: int) -> BaseSampler:

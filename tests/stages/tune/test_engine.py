@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -12,8 +13,9 @@ from torch import nn
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.stages.data.store import Dataset
-from lepton_jupyter.stages.tune.engine import Tuned, tune
+from lepton_jupyter.stages.tune.engine import Tuned, open_search, run_search, tune
 from lepton_jupyter.stages.tune.spec import Tune
+from lepton_jupyter.stages.tune.study_file import StudyFile
 
 
 class Net(nn.Module):
@@ -44,10 +46,27 @@ def test_a_search_makes_a_version_of_its_best_trial(session: Any, two_blobs: Dat
 
 
 def test_a_study_is_opened_by_optuna_itself(session: Any, two_blobs: Dataset) -> None:
-    tuned = search(session, two_blobs, "lr=loguniform(1e-4,1e-1)")
+    spec = Tune(
+        model="Net", data=two_blobs.ref, search=("lr=loguniform(1e-4,1e-1)", "hidden=choice(4,8)"), epochs=3, trials=5
+    )
+    searching = open_search(session, Net, two_blobs, spec, {})
+    run_search(searching)
     found = optuna.load_study(study_name="Net", storage=f"sqlite:///{session.folder}/study.db")
-    assert len(found.trials) == 5
-    assert found.best_value == tuned.record.best_trial.value  # type: ignore[union-attr]
+    for written, known in zip(found.trials, searching.study.trials(), strict=True):
+        assert written.state == known.state
+        assert (written.params, written.distributions) == (known.params, known.distributions)
+        assert (written.value, written.intermediate_values) == (known.value, known.intermediate_values)
+        assert (written.user_attrs, written.system_attrs) == (known.user_attrs, known.system_attrs)
+        assert (written.datetime_start, written.datetime_complete) == (known.datetime_start, known.datetime_complete)
+    found.optimize(lambda trial: trial.suggest_float("lr", 1e-4, 1e-1, log=True), n_trials=1)  # and gone on with
+    assert [trial.number for trial in found.trials] == list(range(6))
+
+
+def test_a_study_with_other_tables_is_written_by_optuna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = StudyFile(tmp_path, "Net", "minimize")
+    monkeypatch.setattr("lepton_jupyter.stages.tune.study_file.FINITE", None)  # as if a column were another
+    file.add(optuna.trial.create_trial(value=1.0))
+    assert [trial.value for trial in file.trials()] == [1.0]
 
 
 def test_a_search_that_was_ended_goes_on_without_repeating_a_trial(session: Any, two_blobs: Dataset) -> None:
