@@ -33,6 +33,7 @@ from lepton_jupyter.stages.verbs import Verb
 if TYPE_CHECKING:
     from lepton_jupyter.stages.data.store import Dataset
     from lepton_jupyter.stages.monitor.window import MonitorWindow
+    from lepton_jupyter.stages.train.loaders import Loaders
 
 SPECS: dict[str, type[Verb]] = {
     "train": Train,
@@ -116,7 +117,7 @@ class RunSession:
     @property
     def names(self) -> dict[str, Any]:
         """What else of the notebook the flags name: ``optimizer``, ``loss``, ``lr_scheduler``."""
-        return {key: value for key, value in self._objects.items() if key != "model"}
+        return {key: value for key, value in self._objects.items() if key not in ("model", "data")}
 
     @cached_property
     def source(self) -> str:
@@ -135,6 +136,15 @@ class RunSession:
         from lepton_jupyter.stages.data.store import Store
 
         return Store(self.home).open(self._data_reference)
+
+    @cached_property
+    def data(self) -> Dataset | Loaders:
+        """What a training learns from: its dataset, or the notebook's own loaders."""
+        if self._data_reference is not None:
+            return self.dataset
+        from lepton_jupyter.stages.train.loaders import loaders_of
+
+        return loaders_of(self._objects["data"], self.spec)
 
     @property
     def split(self) -> str:
@@ -387,7 +397,7 @@ def finish() -> None:
         return
     from lepton_jupyter.stages.train.engine import finish_stopped
 
-    finish_stopped(run, run.model, run.dataset, run.spec, names=run.names)
+    finish_stopped(run, run.model, run.data, run.spec, names=run.names)
 
 
 def _plain(value: Any) -> Any:

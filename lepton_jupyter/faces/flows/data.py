@@ -11,12 +11,13 @@ import msgspec
 from lepton_jupyter.core.errors import LeptonError, unknown
 from lepton_jupyter.core.names import parse
 from lepton_jupyter.faces.asker import Asker
-from lepton_jupyter.faces.flows.meaning import is_table, name_of, names_of
+from lepton_jupyter.faces.flows.meaning import is_loader, is_table, name_of, names_of
 from lepton_jupyter.faces.objects.dataset import DatasetCard
 from lepton_jupyter.formats.records import DatasetRecord
 from lepton_jupyter.stages.data.spec import Data, DataFlags
 
 GLOB_LETTERS = "*?["
+LOADER_FLAGS = ("seed", "split")  # a Dataset is split too
 
 
 def data(asker: Asker, spec: Data, objects: Mapping[str, Any]) -> DatasetCard:
@@ -104,6 +105,32 @@ def dataset_for(
     _refuse_shaping(spec, text)
     record: DatasetRecord = store.record(ref)
     return f"{record.name}@{record.version}", None, None
+
+
+def loader_value(asker: Asker, text: str, objects: Mapping[str, Any]) -> Any:
+    """Return what DATA means where it is a torch Dataset or DataLoader of the notebook; None where it is none."""
+    from lepton_jupyter.stages.data.store import Store
+
+    value = objects["data"] if "data" in objects else asker.namespace.get(text) if asker.has_variables else None
+    if not is_loader(value):
+        return None
+    if "data" not in objects and text in Store(asker.home).names():
+        raise LeptonError(
+            f"'{text}' is a dataset and a loader of this notebook.",
+            f"Write --data dataset/{text}, or rename the loader.",
+        )
+    return value
+
+
+def check_loader_flags(spec: DataFlags) -> str:
+    """Refuse flags that shape a table where DATA is a loader; return what messages call it."""
+    plain = {info.name: info.default for info in msgspec.structs.fields(DataFlags)}
+    given = [key for key, default in plain.items() if key not in LOADER_FLAGS and getattr(spec, key) != default]
+    text = str(getattr(spec, "data", "loader"))
+    if given:
+        flags = ", ".join(f"--{key}" for key in given)
+        raise LeptonError(f"{flags} shapes a table, and '{text}' is a loader.", "Leave it out.")
+    return text
 
 
 def _making(spec: DataFlags, name: str) -> Data:

@@ -29,6 +29,15 @@ def is_table(value: Any) -> bool:
     return root in TABLE_LIBRARIES and (hasattr(value, "shape") or hasattr(value, "collect"))
 
 
+def is_loader(value: Any) -> bool:
+    """Whether a value is a Dataset or a DataLoader of torch, or two or three of them. Loads no library to find out."""
+    if isinstance(value, tuple):
+        return 2 <= len(value) <= 3 and all(is_loader(part) for part in value)
+    if inspect.isclass(value):
+        return False
+    return any(base.__module__.startswith("torch.utils.data") for base in type(value).__mro__)
+
+
 def is_model(value: Any) -> bool:
     """Whether a value could be trained: it has ``forward`` or ``fit``, or is a factory of the notebook."""
     if hasattr(value, "forward") or (hasattr(value, "fit") and hasattr(value, "get_params")):

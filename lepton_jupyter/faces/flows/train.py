@@ -12,7 +12,7 @@ from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.names import check_name
 from lepton_jupyter.faces.asker import Asker
 from lepton_jupyter.faces.flows.ask import new_record, parameters_of, run_to_its_end, submit
-from lepton_jupyter.faces.flows.data import dataset_for, made
+from lepton_jupyter.faces.flows.data import check_loader_flags, dataset_for, loader_value, made
 from lepton_jupyter.faces.flows.meaning import is_model, is_table, model_value
 from lepton_jupyter.faces.objects.run import Run
 from lepton_jupyter.stages.train.spec import Train, TrainCell
@@ -35,15 +35,22 @@ def train(asker: Asker, spec: Train, objects: Mapping[str, Any]) -> Run:
     name = model_name(spec.model, spec.name)
     value = objects["model"] if "model" in objects else model_value(asker, spec.model)
     check_model(spec.model, value)
-    dataset, making, table = dataset_for(asker, spec, spec.data, objects, model_name=name)
-    if spec.name is None:
-        check_same_data(asker, name, dataset.partition("@")[0])
+    loader = loader_value(asker, spec.data, objects)
+    if loader is None:
+        dataset, making, table = dataset_for(asker, spec, spec.data, objects, model_name=name)
+        if spec.name is None:
+            check_same_data(asker, name, dataset.partition("@")[0])
+    else:
+        dataset, making, table = check_loader_flags(spec), None, None
     names, namespace = names_of(asker, spec, objects, value)
     own = {key: namespace[word] for key, word in names.items() if key != "model" and word in namespace}
     preflight(value, spec, named=names, data=dataset.partition("@")[0], own=own)
+    if loader is not None:
+        names["data"] = spec.data
+        namespace = namespace if namespace.get(spec.data) is loader else {**namespace, spec.data: loader}
     captured = capture_names(names, namespace, cwd=Path.cwd())
-    pinned = made(asker, dataset, making, table)
-    spec = msgspec.structs.replace(spec, data=pinned, name=name)
+    pinned = made(asker, dataset, making, table) if loader is None else None
+    spec = msgspec.structs.replace(spec, data=pinned or spec.data, name=name)
     parameters = parameters_of(spec, ("model", "data", "name", "detach"))
     record = new_record(
         asker, "train", name, spec, model=name, dataset=pinned, needs_device=True, parameters=parameters

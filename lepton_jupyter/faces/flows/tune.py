@@ -14,7 +14,7 @@ from lepton_jupyter.core.states import ENDED
 from lepton_jupyter.faces.asker import Asker
 from lepton_jupyter.faces.flows import train as training
 from lepton_jupyter.faces.flows.ask import new_record, parameters_of, run_to_its_end, submit
-from lepton_jupyter.faces.flows.data import dataset_for, made
+from lepton_jupyter.faces.flows.data import dataset_for, loader_value, made
 from lepton_jupyter.faces.flows.meaning import model_value
 from lepton_jupyter.faces.objects.run import Run
 from lepton_jupyter.faces.objects.tuning import Tuning
@@ -31,6 +31,11 @@ def tune(asker: Asker, spec: Tune, objects: Mapping[str, Any]) -> Run:
     name = training.model_name(spec.model, spec.name)
     value = objects["model"] if "model" in objects else model_value(asker, spec.model)
     training.check_model(spec.model, value)
+    if loader_value(asker, spec.data, objects) is not None:
+        raise LeptonError(
+            f"'{spec.data}' is a torch Dataset or DataLoader; a search wants a dataset, which every trial reads anew.",
+            "Add it: %lepton data NAME FILE, or give the tensors: a tuple (x, y) of the notebook.",
+        )
     dataset, making, table = dataset_for(asker, spec, spec.data, objects, model_name=name)
     if spec.name is None:
         training.check_same_data(asker, name, dataset.partition("@")[0])

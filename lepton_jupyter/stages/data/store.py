@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lepton_jupyter.core.errors import LeptonError, unknown
 from lepton_jupyter.core.files import write_atomic
+from lepton_jupyter.core.memory import memory_limit
 from lepton_jupyter.core.names import SPLITS, Reference, parse
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.core.processes import Lock
@@ -28,6 +29,7 @@ from lepton_jupyter.formats.records import DatasetRecord
 from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.stages.data.keys import Keys
 from lepton_jupyter.stages.data.packing import pack_frame
+from lepton_jupyter.stages.data.row_groups import RowGroups, bytes_of, group_rows
 from lepton_jupyter.stages.data.target import read_target, values_of
 
 RECORD = "dataset.json"
@@ -35,7 +37,11 @@ TABLE = "table.parquet"
 SPLIT_TABLE = "splits.parquet"
 PROFILE = "profile.json"
 TENSOR = "tensor.npy"
+N_HEAD = 5
+COPIES = 4  # the table, its columns packed as float64, and the features made of these
 LAST = ".last"  # the highest version that there ever was: a number is never given twice
+
+Positions = NDArray[np.intp]
 
 _read_record = msgspec.json.Decoder(DatasetRecord).decode
 
@@ -71,16 +77,41 @@ class Dataset:
         """Return the names of the splits that have rows."""
         return tuple(name for name in SPLITS if self.record.split_rows.get(name))
 
-    def table(self, split: str | None = None) -> pl.DataFrame:
-        """Return the rows of a split as they came, target and ids included."""
+    @cached_property
+    def is_large(self) -> bool:
+        """Whether the rows, with what is made of them, would take more than half of the memory: then read some."""
+        room = memory_limit() / 2 / COPIES
+        of_tensor = (self.folder / TENSOR).stat().st_size if self.schema.tensor_shape is not None else 0
+        return of_tensor + bytes_of(self.folder / TABLE, at_least=room) > room
+
+    def spread(self, split: str, n: int) -> Positions | None:
+        """Return the positions of at most n rows, evenly over a split; None where that is all of them."""
+        n_rows = self.record.split_rows.get(split, 0)
+        return None if n_rows <= n else np.unique(np.linspace(0, n_rows - 1, n).astype(np.intp))
+
+    def table(self, split: str | None = None, some: Positions | None = None) -> pl.DataFrame:
+        """Return the rows of a split as they came, target and ids included; `some`: those at these positions of it."""
+        if split is not None and self.is_large:
+            return RowGroups(self, split).take(some).frame
         rows = self._rows(split)
-        return self._table if rows is None else self._table[rows]
+        table = self._table if rows is None else self._table[rows]
+        return table if some is None else table[some]
 
-    def packed(self, split: str | None = None) -> Packed:
+    def about(self) -> str:
+        """Return its reference, and the rows of each split."""
+        return f"{self.ref} {', '.join(f'{split} {n}' for split, n in self.record.split_rows.items())}"
+
+    def head(self, split: str) -> pl.DataFrame:
+        """Return the first rows of a split."""
+        return self.table(split, np.arange(min(N_HEAD, self.record.split_rows[split])))
+
+    def packed(self, split: str | None = None, some: Positions | None = None) -> Packed:
         """Return the features of a split as the graph takes them."""
-        return pack_frame(self.schema, self.table(split))
+        return pack_frame(self.schema, self.table(split, some))
 
-    def targets(self, split: str | None = None) -> NDArray[np.int64] | NDArray[np.float64]:
+    def targets(
+        self, split: str | None = None, some: Positions | None = None
+    ) -> NDArray[np.int64] | NDArray[np.float64]:
         """Return the target: int64 codes [N] into ``schema.classes`` (missing: -1), or float64 [N, T] (missing: NaN).
 
         Raises
@@ -88,9 +119,9 @@ class Dataset:
         LeptonError
             If the dataset has no target.
         """
-        return values_of(self.table(split), self.schema)
+        return values_of(self.table(split, some), self.schema)
 
-    def tensors(self, split: str | None = None) -> NDArray[np.float32]:
+    def tensors(self, split: str | None = None, some: Positions | None = None) -> NDArray[np.float32]:
         """Return array data as float32 [N, \\*schema.tensor_shape].
 
         Raises
@@ -100,9 +131,14 @@ class Dataset:
         """
         if self.schema.tensor_shape is None:
             raise LeptonError(f"{self.ref} is a table and holds no tensors.", "Use its columns.")
+        if split is not None and self.is_large:
+            found = RowGroups(self, split).take(some).tensor
+            assert found is not None
+            return found
         array: NDArray[np.float32] = np.load(self.folder / TENSOR, allow_pickle=False)
         rows = self._rows(split)
-        return array if rows is None else array[rows]
+        array = array if rows is None else array[rows]
+        return array if some is None else array[some]
 
     def ids(self, split: str | None = None) -> list[Any] | None:
         """Return what the id column holds, None where there is none."""
@@ -150,12 +186,21 @@ class Dataset:
     def _splits(self) -> pl.DataFrame:
         return pl.read_parquet(self.folder / SPLIT_TABLE, memory_map=False)
 
-    def _rows(self, split: str | None) -> NDArray[np.intp] | None:
-        if split is None:
-            return None
+    def is_of(self, split: str) -> NDArray[np.bool_]:
+        """Return whether each row is of a split, bool [N].
+
+        Raises
+        ------
+        LeptonError
+            If there is no such split.
+        """
         if split not in self.splits():
             raise unknown(f"split of {self.ref}", split, self.splits())
-        return np.flatnonzero(self.places() == SPLITS.index(split))
+        is_of: NDArray[np.bool_] = self.places() == SPLITS.index(split)
+        return is_of
+
+    def _rows(self, split: str | None) -> NDArray[np.intp] | None:
+        return None if split is None else np.flatnonzero(self.is_of(split))
 
 
 class Store:
@@ -299,7 +344,8 @@ class Store:
         temporary = parent / f".{record.version}.{secrets.token_hex(4)}.tmp"
         try:
             temporary.mkdir(mode=0o700)
-            table.write_parquet(temporary / TABLE, compression="zstd", statistics=False)
+            size = group_rows(table.estimated_size() / max(table.height, 1))
+            table.write_parquet(temporary / TABLE, compression="zstd", statistics=False, row_group_size=size)
             splits.write_parquet(temporary / SPLIT_TABLE, compression="zstd", statistics=False)
             if tensor is not None:
                 np.save(temporary / TENSOR, tensor, allow_pickle=False)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from lepton_jupyter.stages.train.feed import Rows, Tensors, auto_batch_size, batch_bounds
-from lepton_jupyter.stages.train.losses import Loss, encode_targets
-
-if TYPE_CHECKING:
-    from lepton_jupyter.stages.train.frameworks.torch import TorchFitted
-    from lepton_jupyter.stages.train.job import Given, Job
+from lepton_jupyter.stages.train.feed import Rows, Tensors
 
 GATHER_BYTES = 2**26  # of rows that are gathered at once: one call for many batches, which are views of what it gives
 
@@ -60,15 +55,16 @@ class Batches(Protocol):
 
 
 class InMemory:
-    """Batches of rows that lie on the device, gathered by a permuted index."""
+    """Batches of rows that lie in memory (the device's, where they fit there), gathered by a permuted index."""
 
     is_exact = True
 
-    def __init__(self, rows: Rows, batch_size: int, seed: int) -> None:
+    def __init__(self, rows: Rows, batch_size: int, seed: int, device: torch.device | None = None) -> None:
         self.rows = rows
         self.batch_size = min(batch_size, len(rows))
         self.n_rows = len(rows)
-        self.n_batches = len(batch_bounds(self.n_rows, batch_size))
+        self.n_batches = n_batches_of(self.n_rows, batch_size)
+        self._device = device or rows.targets.device
         self._seed = seed
         row_bytes = sum(t.element_size() * t[:1].numel() for t in (*rows.inputs, rows.targets))
         self._at_once = max(1, GATHER_BYTES // max(1, row_bytes * self.batch_size))
@@ -81,58 +77,32 @@ class InMemory:
         n_whole = min(n_whole, self.n_batches - 1)  # the last one may have fewer rows, or one more
         for first in range(start, n_whole, self._at_once):
             last = min(first + self._at_once, n_whole)
-            inputs, targets = self.rows.take(order[first * self.batch_size : last * self.batch_size])
+            inputs, targets = self._take(order[first * self.batch_size : last * self.batch_size])
             parts = [tensor.split(self.batch_size) for tensor in inputs]
             yield from zip(zip(*parts, strict=True), targets.split(self.batch_size), strict=True)
         if start < self.n_batches:
-            yield self.rows.take(order[n_whole * self.batch_size :])
+            yield self._take(order[n_whole * self.batch_size :])
+
+    def _take(self, index: torch.Tensor) -> Batch:
+        inputs, targets = self.rows.take(index)
+        if targets.device == self._device:
+            return inputs, targets
+        return tuple(tensor.to(self._device) for tensor in inputs), targets.to(self._device)
+
+
+def n_batches_of(n_rows: int, batch_size: int) -> int:
+    """Return the number of batches of an epoch. A last batch of one row joins the one before: BatchNorm cannot take it.
+
+    Examples
+    --------
+    >>> n_batches_of(9, 4), n_batches_of(10, 4), n_batches_of(1, 4)
+    (2, 3, 1)
+    """
+    n = -(-n_rows // batch_size)
+    return n - 1 if n > 1 and n_rows - (n - 1) * batch_size == 1 else n
 
 
 def generator_of(seed: int, *numbers: int) -> torch.Generator:
     """Return a generator on the CPU that depends on a seed and some numbers, and on nothing before."""
     mixed = np.random.SeedSequence([abs(seed), *numbers]).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(mixed[0]) << 31 | int(mixed[1]) >> 1)
-
-
-def rows_of(
-    job: Job, fitted: TorchFitted, split: str, *, loss: Loss, like: tuple[int, ...], device: torch.device
-) -> Rows:
-    """Return a split on the device, as the module and the loss take it."""
-    given: Given = job.dataset.packed(split) if fitted.plan is not None else job.dataset.tensors(split)
-    values = job.targets(split)
-    targets = encode_targets(values, loss, fitted.head, like=like).to(device)
-    return Rows(tuple(tensor.to(device) for tensor in fitted.inputs(given)), targets, values)
-
-
-def batches_of(
-    job: Job,
-    fitted: TorchFitted,
-    split: str,
-    *,
-    loss: Loss,
-    like: tuple[int, ...],
-    device: torch.device,
-    batch_size: int | None = None,
-) -> Batches:
-    """Return the batches of a split.
-
-    Parameters
-    ----------
-    like : tuple of int
-        Shape of one row of the module's output.
-    batch_size : int, optional
-        Of a run that goes on; else what ``--batch-size`` says.
-    """
-    rows = rows_of(job, fitted, split, loss=loss, like=like, device=device)
-    asked = batch_size or job.spec.batch_size
-    size = auto_batch_size(len(rows)) if asked == "auto" else asked
-    return InMemory(rows, size, job.spec.seed)
-
-
-def validation_of(
-    job: Job, fitted: TorchFitted, *, loss: Loss, like: tuple[int, ...], device: torch.device
-) -> Rows | Batches | None:
-    """Return what epochs are judged on, or None where there is no validation split."""
-    if "validation" not in job.dataset.splits():
-        return None
-    return rows_of(job, fitted, "validation", loss=loss, like=like, device=device)

@@ -6,6 +6,7 @@ import errno
 import io
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from lepton_jupyter.formats.predicted import is_classes, pack_predictions, schem
 from lepton_jupyter.formats.profile import Profile, build
 from lepton_jupyter.formats.records import Card
 from lepton_jupyter.formats.schema import Schema
+from lepton_jupyter.stages.data.packing import pack_frame
+from lepton_jupyter.stages.data.row_groups import RowGroups
 from lepton_jupyter.stages.data.store import Dataset
 from lepton_jupyter.stages.train.graph import serialise
 from lepton_jupyter.stages.train.job import Fitted, Given
@@ -42,6 +45,7 @@ from lepton_jupyter.stages.train.parity import Parity, Probe, check_parity, plan
 
 N_UNSEEN = 300  # rows of validation and test; under these, training's are taken as well
 N_PREDICTED = 10_000  # rows of each split
+N_SCALED = 1_000_000  # rows of each split
 
 
 def bundle_of(
@@ -121,7 +125,8 @@ def _probes(fitted: Fitted, dataset: Dataset | None, example: Given | None) -> l
         n_rows = example.n_rows if isinstance(example, Packed) else len(example)
         probes.append(Probe(example, [f"row {row} of the example" for row in range(n_rows)]))
     elif dataset is not None:
-        rows = rows_of(fitted.schema, dataset, dataset.splits()[0])
+        split = dataset.splits()[0]
+        rows = rows_of(fitted.schema, dataset, split, dataset.spread(split, N_PREDICTED))
     if isinstance(rows, Packed):
         probes += planted_probes(fitted.schema, rows, fitted.thresholds())
     return probes
@@ -131,7 +136,8 @@ def _scale(fitted: Fitted, dataset: Dataset | None) -> npt.NDArray[np.float64] |
     """Return what a difference is measured in: the target's standard deviation, or 1 for probabilities."""
     if fitted.schema.task != "regression" or dataset is None or not dataset.schema.targets:
         return 1.0
-    spread = np.nanstd(np.concatenate([dataset.targets(split) for split in dataset.splits()]), axis=0)
+    values = [dataset.targets(split, dataset.spread(split, N_SCALED)) for split in dataset.splits()]
+    spread = np.nanstd(np.concatenate(values), axis=0)
     return np.where(spread > 0, spread, 1.0)
 
 
@@ -144,12 +150,8 @@ def _predicted(fitted: Fitted, dataset: Dataset) -> Profile:
     n_unseen = sum(dataset.record.split_rows.get(split, 0) for split in unseen)
     answers = []
     for split in unseen if n_unseen >= N_UNSEEN else (seen, *unseen):
-        rows = rows_of(fitted.schema, dataset, split)
-        n_rows = rows.n_rows if isinstance(rows, Packed) else len(rows)
-        step = -(-n_rows // N_PREDICTED)
-        some = Packed(rows.num[::step], rows.txt[::step]) if isinstance(rows, Packed) else rows[::step]
-        if n_rows:
-            answers.append(fitted.predict(some))
+        rows = rows_of(fitted.schema, dataset, split, dataset.spread(split, N_PREDICTED))
+        answers.append(fitted.predict(rows))
     columns = prediction_columns(fitted.schema, np.concatenate(answers))
     kept = [np.asarray(values) for name, values in columns.items() if name.partition("_")[0] == "prediction"]
     predictions = (
@@ -171,13 +173,24 @@ def predictions_table(fitted: Fitted, dataset: Dataset) -> bytes:
     """
     parts = []
     for split in dataset.splits():
-        rows = rows_of(fitted.schema, dataset, split)
+        answers = np.concatenate([fitted.predict(rows) for rows in _pieces(fitted.schema, dataset, split)])
         keys = dataset.row_keys(split)
         columns: dict[str, Any] = {"split": [split] * len(keys), "row_key": np.asarray(keys)}
-        parts.append(pl.DataFrame(columns | prediction_columns(fitted.schema, fitted.predict(rows))))
+        parts.append(pl.DataFrame(columns | prediction_columns(fitted.schema, answers)))
     buffer = io.BytesIO()
     pl.concat(parts).write_parquet(buffer)
     return buffer.getvalue()
+
+
+def _pieces(schema: Schema, dataset: Dataset, split: str) -> Iterator[Given]:
+    """Yield a split's rows: at once, or group by group where they are larger than memory."""
+    if not dataset.is_large:
+        yield rows_of(schema, dataset, split)
+        return
+    groups = RowGroups(dataset, split)
+    for group in np.flatnonzero(groups.counts):
+        some = groups.read(int(group))
+        yield pack_frame(schema, some.frame) if some.tensor is None else some.tensor
 
 
 def prediction_columns(schema: Schema, answers: npt.NDArray[np.float64]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from lepton_jupyter.formats.records import Card
 from lepton_jupyter.stages.data.spec import DataFlags
 from lepton_jupyter.stages.data.store import Dataset
 from lepton_jupyter.stages.train.construct import construct, is_free_factory
+from lepton_jupyter.stages.train.examples import Example
 from lepton_jupyter.stages.train.frameworks.registry import framework_of
 from lepton_jupyter.stages.train.job import Fitted, History, Job, settle_task
 from lepton_jupyter.stages.train.spec import Train
@@ -62,7 +63,7 @@ class Trained:
 def train(
     session: Session,
     model: Any,
-    dataset: Dataset,
+    dataset: Dataset | Example,
     spec: Train,
     *,
     names: Mapping[str, object] | None = None,
@@ -73,7 +74,7 @@ def train(
     ----------
     session : Session
     model : class, instance, factory or estimator
-    dataset : Dataset
+    dataset : Dataset, or the notebook's own loaders
     spec : Train
     names : Mapping, optional
         Objects of the notebook for ``optimizer``, ``loss``, ``lr_scheduler`` where the spec names one.
@@ -91,7 +92,7 @@ def train(
 def finish_stopped(
     session: Session,
     model: Any,
-    dataset: Dataset,
+    dataset: Dataset | Example,
     spec: Train,
     *,
     names: Mapping[str, object] | None = None,
@@ -109,15 +110,24 @@ def finish_stopped(
 
 
 def _train(
-    session: Session, model: Any, dataset: Dataset, spec: Train, *, names: Mapping[str, object], is_finishing: bool
+    session: Session,
+    model: Any,
+    dataset: Dataset | Example,
+    spec: Train,
+    *,
+    names: Mapping[str, object],
+    is_finishing: bool,
 ) -> Trained:
     __tracebackhide__ = True
-    dataset = settle_task(dataset, spec.task)
+    if isinstance(dataset, Example):
+        spec = msgspec.structs.replace(spec, preprocess="none")  # a loader prepares its rows itself
+    else:
+        dataset = settle_task(dataset, spec.task)
     if is_free_factory(model):  # it asks for nothing that the data knows: what it gives decides the framework
         from lepton_jupyter.stages.train.randomness import seed_everything
 
         seed_everything(spec.seed)
-        model = construct(model, {}, spec.params, name=spec.model, data=dataset.record.name)
+        model = construct(model, {}, spec.params, name=spec.model, data=dataset.ref.partition("@")[0])
         spec = msgspec.structs.replace(spec, params={})
     job = Job(session, spec, dataset, spec.model, names, is_finishing)
     session.note("task", job.task)
@@ -127,14 +137,15 @@ def _train(
     return _finished(fitted, job, name=spec.name or spec.model, dataset=dataset)
 
 
-def _finished(fitted: Fitted, job: Job, *, name: str, dataset: Dataset) -> Trained:
+def _finished(fitted: Fitted, job: Job, *, name: str, dataset: Dataset | Example) -> Trained:
     """Bundle what was trained, and tell what came out."""
     from lepton_jupyter.stages.train.bundling import bundle_of
 
     session = job.session
     try:
         card = make_card(fitted, model=name, run_id=session.run_id, spec=job.spec, dataset=dataset)
-        bundle, card = bundle_of(fitted, card, folder=session.folder / "bundle", dataset=dataset, session=session)
+        rows = {"example": dataset.rows} if isinstance(dataset, Example) else {"dataset": dataset}
+        bundle, card = bundle_of(fitted, card, folder=session.folder / "bundle", session=session, **rows)
     finally:
         fitted.close()
     outcome = fitted.outcome
@@ -149,7 +160,7 @@ def _finished(fitted: Fitted, job: Job, *, name: str, dataset: Dataset) -> Train
     return Trained(outcome.history, card.metrics, card, bundle, outcome.notes)
 
 
-def make_card(fitted: Fitted, *, model: str, run_id: str, spec: Train, dataset: Dataset) -> Card:
+def make_card(fitted: Fitted, *, model: str, run_id: str, spec: Train, dataset: Dataset | Example) -> Card:
     """Return the card of a version that was trained here."""
     outcome = fitted.outcome
     of_data = {one.name for one in msgspec.structs.fields(DataFlags)} - {"seed"}
@@ -162,6 +173,9 @@ def make_card(fitted: Fitted, *, model: str, run_id: str, spec: Train, dataset: 
     has_validation = "validation" in dataset.splits() and outcome.epochs is not None
     if outcome.epochs is not None and not has_validation:
         notes["remark"] = "no validation split: the last epoch is the best"
+    is_known = not isinstance(dataset, Example)
+    if not is_known:
+        notes["remark"] = "; ".join(filter(None, [notes.get("remark", ""), "trained by the notebook's own loader"]))
     if outcome.stopped_at is not None:
         notes["remark"] = f"stopped at epoch {outcome.stopped_at}"
     return Card(
@@ -170,8 +184,8 @@ def make_card(fitted: Fitted, *, model: str, run_id: str, spec: Train, dataset: 
         framework=fitted.framework,
         is_deployable=False,  # settled by the parity check
         created_at=time.time(),
-        trained_on=dataset.ref,
-        trained_splits=("train", "validation") if has_validation else ("train",),
+        trained_on=dataset.ref if is_known else None,
+        trained_splits=() if not is_known else ("train", "validation") if has_validation else ("train",),
         params=params,
         metrics={key: float(value) for key, value in outcome.metrics.items()},
         best_epoch=outcome.best_epoch,

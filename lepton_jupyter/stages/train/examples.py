@@ -43,19 +43,24 @@ class Example:
         """Return the one split that there is."""
         return ("train",)
 
-    def packed(self, split: str | None = None) -> Packed:
+    is_large = False
+
+    def spread(self, split: str, n: int) -> None:
+        """Return None: an example is small."""
+
+    def packed(self, split: str | None = None, some: Any = None) -> Packed:
         """Return the rows, where they are a table."""
         if not isinstance(self.rows, Packed):
             raise LeptonError("The example is an array of tensors, not a table.", "Give rows of columns.")
         return self.rows
 
-    def tensors(self, split: str | None = None) -> npt.NDArray[np.float32]:
+    def tensors(self, split: str | None = None, some: Any = None) -> npt.NDArray[np.float32]:
         """Return the rows, where they are tensors."""
         if isinstance(self.rows, Packed):
             raise LeptonError("The example is a table, not tensors.", "Give an array [n, …].")
         return self.rows
 
-    def targets(self, split: str | None = None) -> npt.NDArray[Any]:
+    def targets(self, split: str | None = None, some: Any = None) -> npt.NDArray[Any]:
         """Raise: an example has no target."""
         raise LeptonError("The example has no target.", "Give data= in place of example=.")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from lepton_jupyter.stages.train.construct import names_arguments
 
@@ -37,7 +36,7 @@ class Feed:
 
     names: tuple[str, ...]
 
-    def call(self, module: nn.Module, tensors: Tensors) -> Any:
+    def call(self, module: Callable[..., Any], tensors: Tensors) -> Any:
         """Return the module's raw answer for a batch."""
         __tracebackhide__ = True
         if len(self.names) == 1:

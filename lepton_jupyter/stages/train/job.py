@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from lepton_jupyter.stages.data.store import Dataset
 
 MIN_ROWS = 2
+# By which preprocessing and class weights of data that is larger than memory are fitted.
+FITTED_ROWS = 200_000
+FITTED_BYTES = 2**26
+N_LEAST = 1_000
 
 Given = Packed | npt.NDArray[np.float32]  # packed columns, or tensors [N, *shape]
 History = dict[str, list[float]]
@@ -39,14 +43,21 @@ class Source(Protocol):
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that have rows."""
 
-    def packed(self, split: str | None = None) -> Packed:
-        """Columns of a split."""
+    def packed(self, split: str | None = None, some: npt.NDArray[np.intp] | None = None) -> Packed:
+        """Columns of a split; `some`: of the rows at these positions of it."""
 
-    def tensors(self, split: str | None = None) -> npt.NDArray[np.float32]:
+    def tensors(self, split: str | None = None, some: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
         """Tensors of a split."""
 
-    def targets(self, split: str | None = None) -> npt.NDArray[Any]:
+    def targets(self, split: str | None = None, some: npt.NDArray[np.intp] | None = None) -> npt.NDArray[Any]:
         """Targets of a split."""
+
+    def spread(self, split: str, n: int) -> npt.NDArray[np.intp] | None:
+        """Positions of n rows, evenly over a split; None where that is all of them."""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is too large for memory: then some of its rows are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +104,21 @@ class Job:
         assert self.schema.task is not None  # `settle_task` saw to it
         return self.schema.task
 
-    def targets(self, split: str) -> npt.NDArray[Any]:
+    @property
+    def is_large(self) -> bool:
+        """Whether the rows are streamed from disk."""
+        return self.dataset.is_large
+
+    def some(self, split: str, n: int = FITTED_ROWS) -> npt.NDArray[np.intp] | None:
+        """Return positions of rows that stand for a split that is larger than memory; None: all of them are read."""
+        if not self.is_large:
+            return None
+        row_bytes = 4 * int(np.prod(self.schema.tensor_shape or (2 * len(self.schema.columns),)))
+        return self.dataset.spread(split, max(N_LEAST, min(n, FITTED_BYTES // row_bytes)))
+
+    def targets(self, split: str, some: npt.NDArray[np.intp] | None = None) -> npt.NDArray[Any]:
         """Return the targets of a split: int64 codes [N] into the schema's classes, or float64 [N, T]."""
-        return self.dataset.targets(split)
+        return self.dataset.targets(split, some)
 
     @property
     def n_outputs(self) -> int:

@@ -16,7 +16,18 @@ from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.stages.train.augment import make_augment
 from lepton_jupyter.stages.train.average import Average
 from lepton_jupyter.stages.train.batches import Batches, generator_of
-from lepton_jupyter.stages.train.checkpoints import BEST, PAUSE_S, Checkpoints, read_checkpoint, restore, snapshot
+from lepton_jupyter.stages.train.checkpoints import (
+    BESIDE_BYTES,
+    BEST,
+    PAUSE_S,
+    Checkpoints,
+    read_checkpoint,
+    restore,
+    size_of,
+    snapshot,
+)
+from lepton_jupyter.stages.train.compiling import Decided, for_whole_batches, is_worth_trying, try_compiled
+from lepton_jupyter.stages.train.divergence import layer_of
 from lepton_jupyter.stages.train.feed import Feed, Rows, Tensors
 from lepton_jupyter.stages.train.heads import Head, first_tensor
 from lepton_jupyter.stages.train.job import Job, Outcome
@@ -26,10 +37,11 @@ from lepton_jupyter.stages.train.optimizers import make_optimizer
 from lepton_jupyter.stages.train.precision import Precision
 from lepton_jupyter.stages.train.randomness import random_state, set_random_state
 from lepton_jupyter.stages.train.schedules import make_schedule
-from lepton_jupyter.stages.train.standing import Parts, Standing, capture, put_back
+from lepton_jupyter.stages.train.standing import Parts, Standing, capture, is_finite, put_back
 from lepton_jupyter.stages.train.strides import LossOf, Strides
-from lepton_jupyter.stages.train.validation import validate
+from lepton_jupyter.stages.train.validation import Validation
 
+N_SHOWING = 20  # steps by which one tells how long the training takes
 TELL_S = 1.0  # between two pieces of telemetry
 
 
@@ -43,6 +55,10 @@ class Loop:
         The state that it goes on from.
     each_stride : callable
         Called between strides.
+    is_repeated : bool
+        Whether it only looks for what made an earlier one fail.
+    diverged_at : (epoch, step) or None
+        Where the loss stopped being a number.
     """
 
     job: Job
@@ -57,6 +73,8 @@ class Loop:
     each_stride: Callable[[], None]
     going_on: dict[str, Any] | None = None
     outcome: Outcome = field(default_factory=Outcome)
+    is_repeated: bool = False
+    diverged_at: tuple[int, int] | None = field(default=None, init=False)
 
     def run(self) -> Outcome:
         """Train; the module ends with its best weights.
@@ -67,10 +85,15 @@ class Loop:
             If the loss becomes NaN or infinite; epoch, step and layer are named.
         """
         __tracebackhide__ = True
+        self.module.to(self.precision.device)
         self._make()
         if self.going_on is not None:
             self._go_on(self.going_on)
         self._note()
+        is_small = not self.is_repeated and size_of(self.module.state_dict()) <= BESIDE_BYTES
+        self._start: dict[str, Any] | None = None  # where it began, until there is a checkpoint
+        if is_small:
+            self._start = capture(self.parts, self.standing, self.settled)
         while not self.is_stopped and not self._is_over():
             is_whole = self._epoch()
             if is_whole or not self.standing.best_epoch:  # a torn epoch counts only where no whole one went before
@@ -98,10 +121,12 @@ class Loop:
             augment=make_augment(job, self.feed, self.head),
             generator=generator,
         )
+        if self.validation is not None:
+            self._validation = Validation(self.validation, self.feed, self.loss, self.judge, self.precision)
         self.standing = Standing(history=self.outcome.history)
         self.is_stopped = False
+        self._is_settled = self.is_repeated
         self._told_at = -math.inf
-        self._captured: dict[str, Any] | None = None
 
     def _go_on(self, state: dict[str, Any]) -> None:
         """Take up a state, and the best weights that were kept with it or after it."""
@@ -109,6 +134,9 @@ class Loop:
         standing = self.standing
         self.outcome.history, self.outcome.metrics = standing.history, standing.metrics
         self.strides.n_parts = state["settled"]["parts"]
+        if n_rows := state["settled"].get("compiled"):
+            self._is_settled = True
+            self._use_compiled(for_whole_batches(self.module, n_rows))
         found = read_checkpoint(self.checkpoints.folder)
         if found is not None and not found[1].get("is_torn"):
             self.checkpoints.best, about = found
@@ -125,6 +153,7 @@ class Loop:
             "batch_size": self.batches.batch_size,
             "parts": self.strides.n_parts,
             "precision": self.precision.name,
+            "compiled": (self.going_on or {}).get("settled", {}).get("compiled", 0),
         }
         notes = {
             "threads": self.settled["threads"],
@@ -164,6 +193,9 @@ class Loop:
             if done:
                 self._check(done)
                 self._tell()
+                self._tell_parts()
+                if not self._is_settled:
+                    self._settle_compiled()
             self.each_stride()
             self.is_stopped = self.job.session.should_stop()
             if self.is_stopped and standing.step != n_batches:
@@ -185,14 +217,21 @@ class Loop:
 
     def _diverged(self, value: float, step: int) -> LeptonError:
         word = "NaN" if math.isnan(value) else "infinite"
+        epoch = self.standing.epoch
+        self.diverged_at = (epoch, step)
         n_steps = self.batches.n_batches
         of = f" of {n_steps}" if n_steps is not None else ""
         hint = f"Try a smaller rate, such as --lr {self.job.spec.lr / 10:g}, or --scale-target for a regression."
         inputs, _ = next(self.batches.epoch(self.standing.epoch, step - 1))
         if not all(bool(torch.isfinite(tensor).all()) for tensor in inputs if tensor.is_floating_point()):
             hint = "The features hold missing or infinite values: leave --preprocess at auto, or fill them."
+        at = ""
+        state = None if self.is_repeated else self.checkpoints.last() or self._start
+        if state is not None:
+            found = layer_of(self, state, epoch=epoch, step=step)
+            at = f": first in {found}" if found else ""
         return LeptonError(
-            f"The loss became {word} at step {step}{of} in epoch {self.standing.epoch} of {self.job.spec.epochs}.",
+            f"The loss became {word} at step {step}{of} in epoch {epoch} of {self.job.spec.epochs}{at}.",
             hint,
             code="failed",
         )
@@ -215,6 +254,42 @@ class Loop:
             rows_per_s=n_rows / seconds,
             steps_per_s=strides.n_done / max(strides.seconds, 1e-9),
         )
+
+    def _tell_parts(self) -> None:
+        """Tell, once, that memory asked for smaller parts."""
+        n_parts, size = self.strides.n_parts, max(self.standing.sizes)
+        if n_parts != self.settled["parts"]:
+            self.settled["parts"] = n_parts
+            self.job.session.note(
+                "micro_batch",
+                f"a batch of {size} rows did not fit into the memory of {self.precision.device}: it goes in "
+                f"{n_parts} parts of {-(-size // n_parts)}, with the same gradient",
+            )
+
+    def _settle_compiled(self) -> None:
+        """Decide, once a few steps have shown how long they take, whether the model is compiled."""
+        __tracebackhide__ = True
+        spec, standing, strides = self.job.spec, self.standing, self.strides
+        if spec.compile == "auto" and standing.epoch == 1 and standing.step < N_SHOWING:
+            return
+        self._is_settled = True
+        n_left = (spec.epochs - standing.epoch + 1) * (self.batches.n_batches or 0) - standing.step
+        why = is_worth_trying(spec.compile, self.module, left_s=n_left * strides.seconds / strides.n_done)
+        decided = Decided(None, why)
+        if not why:
+            now = random_state(self.precision.device)
+            batch = next(self.batches.epoch(standing.epoch))
+            decided = try_compiled(spec.compile, self.module, self.feed, batch)
+            set_random_state(now, self.precision.device)
+            self.settled["compiled"] = len(batch[1]) if decided.module is not None else 0
+            self._use_compiled(decided.module)
+        self.job.session.note("compiled", f"{'yes' if decided.module is not None else 'no'}: {decided.why}")
+
+    def _use_compiled(self, called: Callable[..., Any] | None) -> None:
+        if called is not None:
+            self.strides.loss_of = loss_function(
+                self.module, called, feed=self.feed, loss=self.loss, precision=self.precision
+            )
 
     def _close_epoch(self, *, is_torn: bool) -> None:
         """Judge an epoch, and keep it where it is the best."""
@@ -240,14 +315,7 @@ class Loop:
         __tracebackhide__ = True
         standing = self.standing
         if self.validation is not None:
-            metrics |= validate(
-                self.module,
-                self.validation,
-                feed=self.feed,
-                loss=self.loss,
-                judge=self.judge,
-                precision=self.precision,
-            )
+            metrics |= self._validation.run(self.module)
         metrics |= more
         self._latest = metrics
         for key, value in {"epoch": float(standing.epoch), **metrics}.items():
@@ -272,8 +340,10 @@ class Loop:
     def _save(self) -> None:
         """Write a checkpoint of this moment."""
         since = monotonic()
-        self._captured = capture(self.parts, self.standing, self.settled)
-        self.checkpoints.save(self._captured, since=since)
+        if not is_finite(self.module):
+            return  # the next step shows it; the last checkpoint is of before
+        self.checkpoints.save(capture(self.parts, self.standing, self.settled), since=since)
+        self._start = None
 
     def _end(self) -> None:
         self.checkpoints.flush()
@@ -289,12 +359,14 @@ class Loop:
         self.job.session.note("best_epoch", outcome.best_epoch)
 
 
-def loss_function(module: nn.Module, called: nn.Module, *, feed: Feed, loss: Loss, precision: Precision) -> LossOf:
+def loss_function(
+    module: nn.Module, called: Callable[..., Any], *, feed: Feed, loss: Loss, precision: Precision
+) -> LossOf:
     """Return what gives the loss of a training batch: the module's own step where it has one.
 
     Parameters
     ----------
-    called : Module
+    called : callable
         Stands for the module in a forward pass: itself, or what was made of it.
     """
     own: Callable[..., Any] = getattr(module, "training_step", None)  # type: ignore[assignment]

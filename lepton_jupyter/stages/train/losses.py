@@ -128,7 +128,7 @@ def _refuse(chosen: Any, job: Job, head: Head) -> None:
 
 def _weights(chosen: Any, job: Job, head: Head) -> dict[str, torch.Tensor]:
     """Return the arguments by which a loss weights classes by their rarity."""
-    codes = job.targets("train")
+    codes = job.targets("train", job.some("train"))
     counts = np.maximum(np.bincount(codes, minlength=head.n_outputs), 1)
     names = _names(chosen)
     if head.kind == "sigmoid" and "pos_weight" in names:

@@ -16,7 +16,7 @@ from lepton_jupyter.stages.data.packing import pack_frame
 from lepton_jupyter.stages.train.job import Given
 
 if TYPE_CHECKING:
-    from lepton_jupyter.stages.data.store import Dataset
+    from lepton_jupyter.stages.data.store import Dataset, Positions
 
 TOLERANCE = 1e-5  # of a probability, or of the target's standard deviation
 N_REAL = 2000  # rows of each split
@@ -161,21 +161,26 @@ def run_graph(session: ort.InferenceSession, rows: Given) -> Answers:
     return answer.astype(np.float64)
 
 
-def rows_of(schema: Schema, dataset: Dataset, split: str) -> Given:
-    """Return a split's rows as a model's own schema packs them: it may take fewer columns than the dataset has."""
+def rows_of(schema: Schema, dataset: Dataset, split: str, some: Positions | None = None) -> Given:
+    """Return a split's rows as a model's own schema packs them: it may take fewer columns than the dataset has.
+
+    Parameters
+    ----------
+    some : array of int, optional
+        Positions in the split, rising; None: all.
+    """
     if schema.tensor_shape is not None:
-        return dataset.tensors(split)
-    return pack_frame(schema, dataset.table(split))
+        return dataset.tensors(split, some)
+    return pack_frame(schema, dataset.table(split, some))
 
 
 def real_probes(schema: Schema, dataset: Dataset) -> list[Probe]:
     """Return up to `N_REAL` rows of each split."""
     probes = []
     for split in dataset.splits():
-        rows = rows_of(schema, dataset, split)
-        n_rows = rows.n_rows if isinstance(rows, Packed) else len(rows)
-        index = np.unique(np.linspace(0, n_rows - 1, min(N_REAL, n_rows)).astype(int))
-        probes.append(Probe(_take(rows, index), [f"row {row} of {split}" for row in index]))
+        some = dataset.spread(split, N_REAL)
+        index = some if some is not None else np.arange(dataset.record.split_rows[split])
+        probes.append(Probe(rows_of(schema, dataset, split, some), [f"row {row} of {split}" for row in index]))
     return probes
 
 

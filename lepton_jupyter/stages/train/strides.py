@@ -13,6 +13,7 @@ from lepton_jupyter.stages.train.augment import Augment
 from lepton_jupyter.stages.train.average import Average
 from lepton_jupyter.stages.train.batches import Batch
 from lepton_jupyter.stages.train.feed import Tensors
+from lepton_jupyter.stages.train.memory import free_memory, is_out_of_memory, no_room
 from lepton_jupyter.stages.train.schedules import Schedule
 
 STRIDE_S = 0.1  # what a stop waits for at most, but for a step that takes longer
@@ -26,7 +27,7 @@ class Strides:
     Attributes
     ----------
     n_parts : int
-        Parts in which a batch goes through the model, its gradients added up.
+        Parts in which a batch goes through the model, its gradients added up; more where memory asks for it.
     losses : list of float
         Of the epoch's steps so far.
     sizes : list of int
@@ -97,7 +98,28 @@ class Strides:
         return loss
 
     def gradients(self, inputs: Tensors, target: torch.Tensor) -> torch.Tensor:
-        """Leave a batch's gradients in the weights; return its loss, detached."""
+        """Leave a batch's gradients in the weights; return its loss, detached.
+
+        Where memory is too small, the batch goes in twice as many parts from now on: the gradient stays the same.
+
+        Raises
+        ------
+        LeptonError
+            If there is no room for a single row.
+        """
+        __tracebackhide__ = True
+        while True:
+            try:
+                return self._gradients(inputs, target)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.n_parts >= len(target):
+                    raise no_room(target.device, "take a step") from error
+            self.n_parts = min(2 * self.n_parts, len(target))
+            free_memory()
+
+    def _gradients(self, inputs: Tensors, target: torch.Tensor) -> torch.Tensor:
         __tracebackhide__ = True
         for weight in self.weights:
             weight.grad = None

@@ -1,16 +1,88 @@
-"""How many threads a model is trained with."""
+"""How many threads a model is trained with: shown by a few steps of a copy."""
 
 from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from time import perf_counter
 
 import torch
 from torch import nn
 
-SMALL_MODEL = 1_000_000  # weights; below, one thread is as fast as several, and leaves the others to others
+from lepton_jupyter.stages.train.feed import Feed, Tensors
+from lepton_jupyter.stages.train.heads import first_tensor
+from lepton_jupyter.stages.train.randomness import random_state, set_random_state
+
+SHORT_S = 1e-3  # a step so short gains nothing by threads: dividing it costs as much
+LONG_S = 0.5  # a step so long surely does
+MEASURE_S = 0.1  # for each number of threads, twice
+GAIN = 1.15  # by which several must be faster than one, which leaves the other cores to others
+SMALL_MODEL = 1_000_000  # weights; where nothing can be measured, one thread is for models below
 
 
-def settle_threads(module: nn.Module) -> int:
-    """Set torch's number of threads for this model, and return it. Equal metrics need equal threads."""
-    n_weights = sum(parameter.numel() for parameter in module.parameters())
-    if n_weights < SMALL_MODEL:
+def settle_threads(module: nn.Module, feed: Feed, inputs: Tensors, *, batch_size: int) -> dict[int, float]:
+    """Set torch's number of threads for training this model on the CPU. Equal metrics need equal threads.
+
+    Parameters
+    ----------
+    module : Module
+        On the CPU. It is not changed.
+    inputs : tuple of Tensor
+        A few rows; they are repeated to a whole batch.
+
+    Returns
+    -------
+    dict
+        Seconds of a step by the number of threads; empty where there is but one core.
+    """
+    n_all = torch.get_num_threads()
+    if n_all == 1:
+        return {}
+    before = random_state(torch.device("cpu"))
+    try:
+        found = _measured(_step_of(module, feed, inputs, batch_size), n_all)
+    except Exception:  # what cannot be copied, or wants another call: the training itself will tell
+        n_weights = sum(parameter.numel() for parameter in module.parameters())
+        found = {1: 0.0} if n_weights < SMALL_MODEL else {1: float("inf"), n_all: 0.0}
+    set_random_state(before, torch.device("cpu"))
+    torch.set_num_threads(n_all)
+    if n_all not in found or found[1] < found[n_all] * GAIN:
         torch.set_num_threads(1)
-    return torch.get_num_threads()
+    return found
+
+
+def _step_of(module: nn.Module, feed: Feed, inputs: Tensors, batch_size: int) -> Callable[[], None]:
+    twin = copy.deepcopy(module).train()
+    index = torch.arange(batch_size) % len(inputs[0])
+    batch = tuple(tensor[index] for tensor in inputs)
+
+    def step() -> None:
+        first_tensor(feed.call(twin, batch)).float().square().mean().backward()
+
+    return step
+
+
+def _measured(step: Callable[[], None], n_all: int) -> dict[int, float]:
+    torch.set_num_threads(n_all)
+    if (first_s := _seconds(step)) > LONG_S:
+        return {1: float("inf"), n_all: first_s}
+    found: dict[int, float] = {}
+    for n_threads in (1, n_all, 1, n_all):
+        torch.set_num_threads(n_threads)
+        found[n_threads] = min(found.get(n_threads, float("inf")), _fastest(step))
+        if found[1] < SHORT_S:
+            break
+    return found
+
+
+def _fastest(step: Callable[[], None]) -> float:
+    best, until = float("inf"), perf_counter() + MEASURE_S
+    while perf_counter() < until:
+        best = min(best, _seconds(step))
+    return best
+
+
+def _seconds(step: Callable[[], None]) -> float:
+    began = perf_counter()
+    step()
+    return perf_counter() - began

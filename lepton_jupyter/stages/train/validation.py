@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,48 +12,89 @@ import torch
 from torch import nn
 
 from lepton_jupyter.stages.train.batches import Batch, Batches
-from lepton_jupyter.stages.train.feed import Feed, Rows, chunks
+from lepton_jupyter.stages.train.feed import CHUNK_ROWS, Feed, Rows, chunks
 from lepton_jupyter.stages.train.heads import Head, first_tensor
 from lepton_jupyter.stages.train.judged import Judge
 from lepton_jupyter.stages.train.losses import Loss
+from lepton_jupyter.stages.train.memory import free_memory, is_out_of_memory, no_room
 from lepton_jupyter.stages.train.precision import Precision
 
 
-def validate(
-    module: nn.Module, held: Rows | Batches, *, feed: Feed, loss: Loss, judge: Judge, precision: Precision
-) -> dict[str, float]:
-    """Return the metrics of the validation split, in original units; the module is left in evaluation mode."""
-    __tracebackhide__ = True
-    module.eval()
-    own = getattr(module, "validation_step", None)
-    losses, sizes, outputs, targets = [], [], [], []
-    with torch.no_grad(), precision.context():
-        for inputs, target in _parts(held):
-            output = first_tensor(feed.call(module, inputs))
-            if own is None:
-                value = loss(output, target)
-            else:
-                answer = own((*inputs, target))
-                value = answer["loss"] if isinstance(answer, dict) else answer
-            losses.append(value.detach().reshape(()))
-            sizes.append(len(target))
-            outputs.append(output)
-            if not isinstance(held, Rows):
-                targets.append(target)
-    values = held.values if isinstance(held, Rows) else decoded_targets(torch.cat(targets), loss, judge.head)
-    mean = float(np.average(torch.stack(losses).tolist(), weights=sizes))
-    return judge.metrics(judge.head.decode(torch.cat(outputs)), values, mean)
+@dataclass
+class Validation:
+    """The validation split, and how a model is judged on it.
 
+    Attributes
+    ----------
+    held : Rows or Batches
+    chunk_rows : int
+        Rows that go through the model at once; fewer where memory asks for it.
+    """
 
-def _parts(held: Rows | Batches) -> Iterator[Batch]:
-    if not isinstance(held, Rows):
-        yield from held.epoch(1)
-        return
-    start = 0
-    for inputs in chunks(held.inputs):
-        n = len(inputs[0])
-        yield inputs, held.targets[start : start + n]
-        start += n
+    held: Rows | Batches
+    feed: Feed
+    loss: Loss
+    judge: Judge
+    precision: Precision
+    chunk_rows: int = CHUNK_ROWS
+
+    def run(self, module: nn.Module) -> dict[str, float]:
+        """Return the metrics, in original units; the module is left in evaluation mode.
+
+        Raises
+        ------
+        LeptonError
+            If there is no room for a single row.
+        """
+        __tracebackhide__ = True
+        while True:
+            try:
+                return self._run(module)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.chunk_rows == 1 or not isinstance(self.held, Rows):
+                    raise no_room(self.precision.device, "validate") from error
+            self.chunk_rows //= 2
+            free_memory()
+
+    def _run(self, module: nn.Module) -> dict[str, float]:
+        __tracebackhide__ = True
+        module.eval()
+        own = getattr(module, "validation_step", None)
+        losses, sizes, outputs, targets = [], [], [], []
+        with torch.no_grad(), self.precision.context():
+            for inputs, target in self._parts():
+                output = first_tensor(self.feed.call(module, inputs))
+                if own is None:
+                    value = self.loss(output, target)
+                else:
+                    answer = own((*inputs, target))
+                    value = answer["loss"] if isinstance(answer, dict) else answer
+                losses.append(value.detach().reshape(()))
+                sizes.append(len(target))
+                outputs.append(output)
+                if not isinstance(self.held, Rows):
+                    targets.append(target)
+        head = self.judge.head
+        if isinstance(self.held, Rows):
+            values = self.held.values
+        else:
+            values = decoded_targets(torch.cat(targets), self.loss, head)
+        mean = float(np.average(torch.stack(losses).tolist(), weights=sizes))
+        return self.judge.metrics(head.decode(torch.cat(outputs)), values, mean)
+
+    def _parts(self) -> Iterator[Batch]:
+        if not isinstance(self.held, Rows):
+            yield from self.held.epoch(1)
+            return
+        start = 0
+        device = self.precision.device
+        for inputs in chunks(self.held.inputs, self.chunk_rows):
+            n = len(inputs[0])
+            targets = self.held.targets[start : start + n]
+            yield tuple(tensor.to(device) for tensor in inputs), targets.to(device)
+            start += n
 
 
 def decoded_targets(targets: torch.Tensor, loss: Loss, head: Head) -> npt.NDArray[Any]:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.stages.train.batches import InMemory, batches_of, validation_of
+from lepton_jupyter.stages.train.batches import InMemory
 from lepton_jupyter.stages.train.checkpoints import BEST, Checkpoints
 from lepton_jupyter.stages.train.checks import check_first_batch
 from lepton_jupyter.stages.train.dynamo import spare_compiler
@@ -27,6 +27,7 @@ from lepton_jupyter.stages.train.losses import make_loss
 from lepton_jupyter.stages.train.optimizers import make_optimizer
 from lepton_jupyter.stages.train.precision import settle_precision
 from lepton_jupyter.stages.train.randomness import seed_everything
+from lepton_jupyter.stages.train.sources import batches_of, validation_of
 from lepton_jupyter.stages.train.spec import Train
 from lepton_jupyter.stages.tune.alike import check_alike, why_not
 from lepton_jupyter.stages.tune.program import Kit, Member, Program
@@ -140,6 +141,8 @@ def _kit_of(asked: Asked, spec: Train) -> tuple[Kit, Callable[[Train], nn.Module
     held = validation_of(job, fitted, loss=loss, like=like, device=device)
     if not isinstance(batches, InMemory) or not (held is None or isinstance(held, Rows)):
         raise NotStackableError("its rows are streamed")
+    if batches.rows.targets.device.type != device.type:
+        raise NotStackableError("its rows have no room on the device")
     judge = make_judge(job, fitted.head, has_validation=held is not None)
     precision = settle_precision(spec.precision, device)
     kit = Kit(job, fitted, loss, judge, batches.rows, batches.batch_size, held, precision, None)  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ class Kit:
 
     def batches(self, seed: int) -> InMemory:
         """Return the batches of a trial with this seed."""
-        return InMemory(self.rows, self.batch_size, seed)
+        return InMemory(self.rows, self.batch_size, seed, self.precision.device)
 
 
 @dataclass

@@ -133,11 +133,47 @@ def test_without_a_validation_split_the_last_epoch_is_the_best(session: Any, mak
 
 def test_a_loss_that_becomes_nan_names_epoch_and_step(session: Any, slope: Dataset) -> None:
     with pytest.raises(
-        LeptonError, match=r"The loss became (NaN|infinite) at step \d of \d in epoch \d+ of 50\."
+        LeptonError,
+        match=r"The loss became (NaN|infinite) at step \d of \d in epoch \d+ of 50: first in the loss itself",
     ) as caught:
         fit(session, Line, slope, epochs=50, lr=1e18, optimizer="sgd", lr_scheduler="constant")
     assert "--lr 1e+17" in caught.value.hint
     assert caught.value.code == "failed"
+
+
+class Trap(nn.Module):
+    """Gives NaN from its eighth training batch on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("n", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.n += 1
+        return torch.where(self.n >= 8, torch.nan, 1.0) * x
+
+
+class Trapped(nn.Module):
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(n_features, 4), nn.ReLU(), Trap(), nn.Linear(4, n_outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 1e9], ids=["since a checkpoint", "since the start"])
+def test_a_nan_names_the_layer_by_going_there_once_more(
+    session: Any, two_blobs: Dataset, monkeypatch: pytest.MonkeyPatch, pause_s: float
+) -> None:
+    monkeypatch.setattr("lepton_jupyter.stages.train.checkpoints.PAUSE_S", pause_s)
+    monkeypatch.setattr("lepton_jupyter.stages.train.loop.PAUSE_S", pause_s)
+    with pytest.raises(
+        LeptonError, match=r"became NaN at step 2 of 3 in epoch 3 of 9: first in layer 'body\.2' \(Trap\)"
+    ):
+        fit(session, Trapped, two_blobs, epochs=9)
+    assert len(session.metrics) == 2
 
 
 def test_a_nan_that_the_features_brought_is_told_apart(session: Any, make_dataset: Any) -> None:
@@ -224,3 +260,32 @@ def test_names_of_the_notebook_are_used(session: Any, two_blobs: Dataset) -> Non
 def test_a_last_batch_of_one_row_joins_the_one_before() -> None:
     assert batch_bounds(33, 16) == [(0, 16), (16, 33)]
     assert batch_bounds(1, 16) == [(0, 1)]
+
+
+class Wide(Line):
+    """Takes more memory than there is where gradients of more than ten rows are wanted."""
+
+    n_fitting = 10
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        if len(x) > self.n_fitting and self.training and torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return super().forward(x)
+
+
+def test_a_batch_that_does_not_fit_goes_in_parts_with_the_same_gradient(new_session: Any, two_blobs: Dataset) -> None:
+    session = new_session()
+    fitted = fit(session, Wide, two_blobs, batch_size=16, epochs=4)
+    plain = fit(new_session(), Line, two_blobs, batch_size=16, epochs=4)
+    assert "a batch of 16 rows did not fit" in session.notes["micro_batch"]
+    assert "2 parts of 8" in session.notes["micro_batch"]
+    assert fitted.outcome.history["train_loss"] == pytest.approx(plain.outcome.history["train_loss"], rel=1e-4)
+
+
+def test_a_row_that_does_not_fit_is_named(session: Any, two_blobs: Dataset) -> None:
+    class Huge(Wide):
+        n_fitting = 0
+
+    with pytest.raises(LeptonError, match="too small to take a step, even one row at a time") as caught:
+        fit(session, Huge, two_blobs)
+    assert "%lepton devices" in caught.value.hint

@@ -18,7 +18,6 @@ from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.stages.data.plan import Mode, Plan, apply_plan, fit_plan
 from lepton_jupyter.stages.data.plan_graph import plan_graph
-from lepton_jupyter.stages.train.batches import batches_of, validation_of
 from lepton_jupyter.stages.train.checkpoints import Checkpoints, read_checkpoint, restore
 from lepton_jupyter.stages.train.checks import N_ROWS, check_first_batch, first_output, mixes_rows
 from lepton_jupyter.stages.train.construct import construct, facts_of, names_arguments
@@ -35,6 +34,7 @@ from lepton_jupyter.stages.train.places import user_line
 from lepton_jupyter.stages.train.precision import settle_precision
 from lepton_jupyter.stages.train.proof import Proof
 from lepton_jupyter.stages.train.randomness import seed_everything
+from lepton_jupyter.stages.train.sources import batches_of, validation_of
 from lepton_jupyter.stages.train.threads import settle_threads
 
 PLAN_NAMES = {
@@ -146,10 +146,10 @@ class TorchFramework:
         spare_compiler()
         seed_everything(job.spec.seed)
         fitted = prepare(model, job)
-        settle_threads(fitted.module)
         scaling = _scaling(job)
         fitted.head, output = check_first_batch(job, fitted.module, fitted.feed, fitted.example, scaling)
         fitted.proof = proof
+        loop = None if job.is_finishing else _loop(fitted, job, like=tuple(output[0].shape[1:]))
         if not job.is_trial:
             fitted.outcome.why_not = _mixing(fitted, job, output[0])
         if fitted.outcome.why_not:
@@ -157,10 +157,10 @@ class TorchFramework:
             job.session.note("why_not_exportable", fitted.outcome.why_not)
         elif not job.is_trial:
             proof.begin(fitted.module, fitted.feed, fitted.example, name=job.name)
-        if job.is_finishing:
+        if loop is None:
             _restore_best(fitted, job)
         else:
-            _run(fitted, job, like=tuple(output[0].shape[1:]))
+            loop.run()
         fitted.module.to("cpu").eval()
         return fitted
 
@@ -231,7 +231,7 @@ def _scaling(job: Job) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
     """Return mean and standard deviation of the training targets for ``--scale-target``."""
     if not job.spec.scale_target or job.task != "regression":
         return None
-    values = job.targets("train")
+    values = job.targets("train", job.some("train"))
     spread = values.std(axis=0)
     return values.mean(axis=0), np.where(spread > 0, spread, 1.0)
 
@@ -253,10 +253,10 @@ def _made(model: Any, job: Job, *, is_embedding: bool) -> TorchFitted:
         feed = Feed(("tensor",))
         shape: tuple[int, ...] = job.schema.tensor_shape
         cardinalities: tuple[int, ...] = ()
-        rows: Given = job.dataset.tensors("train")[:N_ROWS]
+        rows: Given = job.dataset.tensors("train", job.some("train", N_ROWS))[:N_ROWS]
     else:
         mode: Mode = "none" if job.spec.preprocess == "none" else "embed" if is_embedding else "dense"
-        packed = job.dataset.packed("train")
+        packed = job.dataset.packed("train", job.some("train"))
         plan = fit_plan(job.schema, packed, mode=mode)
         feed = Feed(("numeric", "categorical") if is_embedding else ("features",))
         shape, cardinalities = (plan.n_features,), plan.cardinalities
@@ -276,29 +276,31 @@ def _made(model: Any, job: Job, *, is_embedding: bool) -> TorchFitted:
     return fitted
 
 
-def _run(fitted: TorchFitted, job: Job, *, like: tuple[int, ...]) -> None:
-    """Train from the first step, or from the last checkpoint in the run's folder, to the end."""
+def _loop(fitted: TorchFitted, job: Job, *, like: tuple[int, ...]) -> Loop:
+    """Return a training that begins with the first step, or with the last checkpoint in the run's folder."""
     __tracebackhide__ = True
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     checkpoints = Checkpoints(job.session.folder / "checkpoints")
     going_on = checkpoints.last()
     settled = going_on["settled"] if going_on is not None else {}
-    if settled:
-        torch.set_num_threads(settled["threads"])
     precision = settle_precision(settled.get("precision", job.spec.precision), device)
     loss = make_loss(job, fitted.head)
     if isinstance(loss.function, nn.Module):
         loss.function.to(device)
-    fitted.module.to(device)
     batch_size = settled.get("batch_size")
+    batches = batches_of(job, fitted, "train", loss=loss, like=like, device=device, batch_size=batch_size)
+    if settled:
+        torch.set_num_threads(settled["threads"])
+    elif device.type == "cpu":
+        settle_threads(fitted.module, fitted.feed, fitted.example, batch_size=batches.batch_size or N_ROWS)
     assert fitted.proof is not None
-    loop = Loop(
+    return Loop(
         job=job,
         module=fitted.module,
         feed=fitted.feed,
         head=fitted.head,
         loss=loss,
-        batches=batches_of(job, fitted, "train", loss=loss, like=like, device=device, batch_size=batch_size),
+        batches=batches,
         validation=validation_of(job, fitted, loss=loss, like=like, device=device),
         checkpoints=checkpoints,
         precision=precision,
@@ -306,7 +308,6 @@ def _run(fitted: TorchFitted, job: Job, *, like: tuple[int, ...]) -> None:
         going_on=going_on,
         outcome=fitted.outcome,
     )
-    loop.run()
 
 
 def _restore_best(fitted: TorchFitted, job: Job) -> None:
