@@ -12,8 +12,10 @@ from pathlib import Path
 import optuna
 import pytest
 
-from lepton_jupyter.core.paths import Home
+from lepton_jupyter.core.paths import Home, RunFolder
+from lepton_jupyter.runner.request import read_record
 from tests.life.conftest import EXAMPLES, NET, CellError, Notebook
+from tests.life.test_retrain import append_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -80,3 +82,24 @@ def test_nonsense_is_refused_before_a_run_is_made(notebook: Notebook, home: Home
         assert wrong in str(failed.value)
         assert hint in str(failed.value)
     assert not home.runs.exists() or not list(home.runs.iterdir())
+
+
+def test_what_a_search_found_is_what_a_retrain_repeats(
+    new_notebook: Callable[..., Notebook], tmp_path: Path, home: Home
+) -> None:
+    (tmp_path / "clinic.csv").write_bytes((EXAMPLES / "breast_cancer.csv").read_bytes())
+    notebook = new_notebook(tmp_path)
+    notebook.run("%load_ext lepton_jupyter\n%lepton data clinic clinic.csv --target diagnosis")
+    notebook.run(NET)
+    texts = '--search "lr=loguniform(1e-3,1e-2)" --search "hidden=choice(4,8)"'
+    notebook.run(f"found = %lepton tune TumorNet --data clinic {texts} {FEW}", timeout_s=200)
+    notebook.run('%lepton evaluate TumorNet --require "accuracy >= 0.3"', timeout_s=120)
+    append_rows(tmp_path / "clinic.csv", 300)
+    notebook.run("%lepton retrain TumorNet", timeout_s=300)
+    trained = [read_record(RunFolder(path)) for path in home.runs.iterdir()]
+    (again,) = [record for record in trained if record.kind == "train"]
+    best = eval(notebook.run("print(found.params)"))
+    assert (again.spec["lr"], again.spec["params"]) == (best["lr"], {"hidden": best["hidden"]})
+    assert (again.spec["epochs"], again.dataset) == (3, "clinic@2")
+    assert "search" not in again.spec
+    assert "## Training" in home.run(again.run_id).notebook.read_text()

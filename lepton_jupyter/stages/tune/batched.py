@@ -237,6 +237,7 @@ def _train(asked: Asked, program: Program, epochs: int) -> bool:
     while program.members and epoch < epochs:
         epoch += 1
         is_whole = program.epoch(epoch)
+        asked.session.telemetry(epoch=float(epoch))
         if is_whole:
             _sort_out(asked, program, epoch)
         if program.members and (not is_whole or (epoch < epochs and asked.session.should_stop())):
