@@ -19,8 +19,10 @@ PROG = "lepton."
 TAKES_OBJECTS = {
     "data": ("source",),
     "train": ("model", "data", "optimizer", "loss", "lr_scheduler", "augment"),
+    "tune": ("model", "data", "optimizer", "loss", "lr_scheduler", "augment"),
     "predict": ("rows",),
 }  # a value in place of a word; other positions take references, or our objects that have one
+TAKES_PARAMS = frozenset({"train", "tune"})  # an unknown keyword goes to the model
 TAKES_TABLES = frozenset({"source", "rows", "data"})
 
 
@@ -61,7 +63,7 @@ def _signature(spec: type[Verb]) -> inspect.Signature:
             continue
         default = inspect.Parameter.empty if field.is_required else field.default
         parameters.append(inspect.Parameter(field.name, either if field.is_positional else only, default=default))
-    if spec.verb == "train":
+    if spec.verb in TAKES_PARAMS:
         parameters.append(inspect.Parameter("model_params", inspect.Parameter.VAR_KEYWORD))
     return inspect.Signature(parameters)
 
@@ -84,7 +86,7 @@ def read(
             raise LeptonError(f"lepton.{spec.verb} got '{name}' twice.", f"Usage: {usage(spec)}")
         if name in fields:
             values[name] = value
-        elif spec.verb == "train":
+        elif spec.verb in TAKES_PARAMS:
             values["params"] = {**dict(keywords.get("params") or {}), **values.get("params", {}), name: value}
         else:
             raise LeptonError(
@@ -92,7 +94,7 @@ def read(
                 f"Type 'lepton.{spec.verb}?' for what they mean.",
                 code="not_found",
             )
-    if spec.verb == "train" and isinstance(keywords.get("params"), Mapping):
+    if spec.verb in TAKES_PARAMS and isinstance(keywords.get("params"), Mapping):
         values["params"] = {**keywords["params"], **values.get("params", {})}
     return _built(spec, asker, values)
 

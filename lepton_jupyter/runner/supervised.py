@@ -22,6 +22,7 @@ from lepton_jupyter.runner.kernel import RunKernel, why_ended
 from lepton_jupyter.runner.request import environment_of, read_record
 from lepton_jupyter.runner.stopping import BUNDLING_S, StopControl
 
+ENGINES = ("train", "tune")  # whose checkpoints a second kernel can make a version of
 BEGIN = "from lepton_jupyter.runner import session as _session; _session.begin(); del _session"
 FINISH = "from lepton_jupyter.runner import session; session.finish()"
 
@@ -153,7 +154,7 @@ class Supervised:
         """Bundle the best checkpoint of a training run whose kernel had to be killed, in a second kernel."""
         has_bundle = (self.folder.bundle / MANIFEST).exists()
         has_checkpoint = self.folder.checkpoints.is_dir() and any(self.folder.checkpoints.iterdir())
-        if end.state != "stopped" or self.record.kind != "train" or has_bundle or not has_checkpoint:
+        if end.state != "stopped" or self.record.kind not in ENGINES or has_bundle or not has_checkpoint:
             return end
         self.events.write("note", key="stopping", value="bundling the best checkpoint")
         kernel = RunKernel(self.record, self.folder, self.home.runtime().make().kernels)

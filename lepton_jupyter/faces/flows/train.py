@@ -34,15 +34,15 @@ def train(asker: Asker, spec: Train, objects: Mapping[str, Any]) -> Run:
 
     name = model_name(spec.model, spec.name)
     value = objects["model"] if "model" in objects else model_value(asker, spec.model)
-    _check_model(spec.model, value)
+    check_model(spec.model, value)
     loader = loader_value(asker, spec.data, objects)
     if loader is None:
         dataset, making, table = dataset_for(asker, spec, spec.data, objects, model_name=name)
         if spec.name is None:
-            _check_same_data(asker, name, dataset.partition("@")[0])
+            check_same_data(asker, name, dataset.partition("@")[0])
     else:
         dataset, making, table = check_loader_flags(spec), None, None
-    names, namespace = _names(asker, spec, objects, value)
+    names, namespace = names_of(asker, spec, objects, value)
     own = {key: namespace[word] for key, word in names.items() if key != "model" and word in namespace}
     preflight(value, spec, named=names, data=dataset.partition("@")[0], own=own)
     if loader is not None:
@@ -64,7 +64,8 @@ def model_name(model: str, said: str | None) -> str:
     return check_name(said or model.rpartition(":")[2], "model")
 
 
-def _check_model(text: str, value: Any) -> None:
+def check_model(text: str, value: Any) -> None:
+    """Refuse what is no model."""
     if is_model(value) or (callable(value) and not isinstance(value, str)):
         return
     kind = "table" if is_table(value) else type(value).__name__
@@ -73,7 +74,7 @@ def _check_model(text: str, value: Any) -> None:
     )
 
 
-def _check_same_data(asker: Asker, name: str, dataset: str) -> None:
+def check_same_data(asker: Asker, name: str, dataset: str) -> None:
     """Refuse to mix two datasets' versions under one model's name unless the name was said."""
     for version in asker.client.models():
         other = (version.dataset or "").partition("@")[0]
@@ -85,7 +86,7 @@ def _check_same_data(asker: Asker, name: str, dataset: str) -> None:
             )
 
 
-def _names(
+def names_of(
     asker: Asker, spec: Train, objects: Mapping[str, Any], model: Any
 ) -> tuple[dict[str, str], Mapping[str, Any]]:
     """Return what is captured, by the key under which the run asks for it, and the namespace to find it in."""
