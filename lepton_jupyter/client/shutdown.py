@@ -31,7 +31,7 @@ def shut_down(home: Home) -> None:
         _end([who] if who is not None else [], is_group=False)
     _end(_run_processes(home), is_group=True)
     _end(_endpoint_processes(home), is_group=True)
-    for folder in (runtime.locks, runtime.leases, runtime.kernels):
+    for folder in (runtime.locks, runtime.kernels):
         shutil.rmtree(folder, ignore_errors=True)
     for path in (runtime.socket, failure_path(runtime)):
         path.unlink(missing_ok=True)

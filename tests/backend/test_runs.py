@@ -15,8 +15,9 @@ import pytest
 
 from lepton_jupyter.client.client import Client
 from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.core.leases import LeaseFolder
 from lepton_jupyter.core.paths import Home, RunFolder
-from lepton_jupyter.core.processes import Identity, is_held
+from lepton_jupyter.core.processes import Identity
 from lepton_jupyter.formats.events import EventReader
 from lepton_jupyter.formats.views import RunView
 
@@ -109,14 +110,14 @@ def test_one_slot_runs_one_at_a_time_in_order_and_a_nested_run_needs_none(
     assert waiting.state == "queued"
     assert first.run_id in waiting.needs
     assert [device.run_id for device in client.devices()] == [first.run_id]
-    assert is_held(home.runtime().lease("cpu-0"))
+    assert LeaseFolder.current().is_held("cpu-0")
     nested = prepare("pass", needs_device=True, parent=first.run_id)
     client.submit(nested.run_id)
     assert ended(client, nested.run_id).state == "completed"
     client.stop_run(first.run_id, "enough")
     assert ended(client, first.run_id).state == "stopped"
     assert ended(client, second.run_id).state == "completed"
-    eventually(lambda: not is_held(home.runtime().lease("cpu-0")), timeout_s=5)
+    eventually(lambda: not LeaseFolder.current().is_held("cpu-0"), timeout_s=5)
 
 
 def test_stopping_a_parent_stops_its_children_and_a_queued_run_at_once(

@@ -215,7 +215,7 @@ def test_a_swept_runtime_folder_does_not_end_a_run(start: Start, home: Home, eve
 
 
 def test_a_lease_lasts_as_long_as_the_kernel_and_no_longer(start: Start, home: Home, eventually: Wait) -> None:
-    path = home.runtime().make().lease("cpu0")
+    path = home.runtime().make().root / "cpu0"
     lease = Lock.take(path)
     assert lease is not None
     os.set_inheritable(lease.descriptor, True)
