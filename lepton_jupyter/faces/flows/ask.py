@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from lepton_jupyter.core.devices import choose
 from lepton_jupyter.core.paths import new_run_id
 from lepton_jupyter.faces.arguments import render
 from lepton_jupyter.faces.asker import Asker
@@ -46,6 +47,18 @@ def _version() -> str:
         return version("lepton_jupyter")
     except PackageNotFoundError:
         return ""
+
+
+def check_devices(asker: Asker, said: str) -> None:
+    """See that this machine can ever have what ``--devices`` says; a backend is asked only where it says something.
+
+    Raises
+    ------
+    LeptonError
+        If it cannot.
+    """
+    if said not in ("auto", "cpu"):
+        choose(said, [device.name for device in asker.client.devices()])
 
 
 def submit(asker: Asker, record: RunRecord, *, notebook: dict[str, Any], captured: Any = None) -> RunView:

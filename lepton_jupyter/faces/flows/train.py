@@ -11,7 +11,7 @@ import msgspec
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.names import check_name
 from lepton_jupyter.faces.asker import Asker
-from lepton_jupyter.faces.flows.ask import new_record, parameters_of, run_to_its_end, submit
+from lepton_jupyter.faces.flows.ask import check_devices, new_record, parameters_of, run_to_its_end, submit
 from lepton_jupyter.faces.flows.data import dataset_for, made
 from lepton_jupyter.faces.flows.meaning import is_model, is_table, model_value
 from lepton_jupyter.faces.objects.run import Run
@@ -33,6 +33,7 @@ def train(asker: Asker, spec: Train, objects: Mapping[str, Any]) -> Run:
     from lepton_jupyter.stages.train.preflight import preflight
 
     name = model_name(spec.model, spec.name)
+    check_devices(asker, spec.devices)
     value = objects["model"] if "model" in objects else model_value(asker, spec.model)
     _check_model(spec.model, value)
     dataset, making, table = dataset_for(asker, spec, spec.data, objects, model_name=name)
@@ -46,7 +47,16 @@ def train(asker: Asker, spec: Train, objects: Mapping[str, Any]) -> Run:
     spec = msgspec.structs.replace(spec, data=pinned, name=name)
     parameters = parameters_of(spec, ("model", "data", "name", "detach"))
     record = new_record(
-        asker, "train", name, spec, model=name, dataset=pinned, needs_device=True, parameters=parameters
+        asker,
+        "train",
+        name,
+        spec,
+        model=name,
+        dataset=pinned,
+        needs_device=True,
+        devices=spec.devices,
+        priority=spec.priority,
+        parameters=parameters,
     )
     notebook = stage_notebook("train", title=name, source=captured.source)
     return run_to_its_end(asker, submit(asker, record, notebook=notebook, captured=captured), is_detached=spec.detach)
@@ -134,6 +144,7 @@ def train_cell(asker: Asker, spec: TrainCell, body: str) -> Run:
     from lepton_jupyter.runner.request import cell_notebook
 
     name = check_name(spec.name, "model")
+    check_devices(asker, spec.devices)
     if not body.strip():
         raise LeptonError("The cell below '%%lepton train' is empty.", "Write the program there, with lepton.log(…).")
     pinned: str | None = None
@@ -145,7 +156,16 @@ def train_cell(asker: Asker, spec: TrainCell, body: str) -> Run:
         pinned = made(asker, dataset, making, table)
     spec = msgspec.structs.replace(spec, data=pinned)
     record = new_record(
-        asker, "cell", name, spec, model=name, dataset=pinned, kernel=spec.env, needs_device=True
-    )  # fmt: skip
+        asker,
+        "cell",
+        name,
+        spec,
+        model=name,
+        dataset=pinned,
+        kernel=spec.env,
+        needs_device=True,
+        devices=spec.devices,
+        priority=spec.priority,
+    )
     notebook = cell_notebook(body, name)
     return run_to_its_end(asker, submit(asker, record, notebook=notebook, captured=captured), is_detached=spec.detach)
