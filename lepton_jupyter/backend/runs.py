@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
 from signal import SIGTERM
 from subprocess import Popen
+from typing import Any
 
 import msgspec
 
 from lepton_jupyter.backend.follow import FollowedRun
-from lepton_jupyter.backend.liveness import died, is_dead, sweep
+from lepton_jupyter.backend.liveness import correct_notebook, died, is_dead, sweep
 from lepton_jupyter.backend.queue import Lease, Slots, descendants, in_order, n_scheduled_slots, waits_for_device
+from lepton_jupyter.backend.restarts import after_restarts, may_go_on
 from lepton_jupyter.backend.starting import SUPERVISOR, Starter
 from lepton_jupyter.backend.store import Store
 from lepton_jupyter.core.devices import Choice, is_cpu
@@ -152,7 +155,7 @@ class Runs:
                 continue
             run.pull()
             if run.ending is not None:
-                self._finish_soon(run, str(run.ending["state"]), _failure(run.ending.get("error")))
+                self._end_or_go_on(run, run.ending)
             elif time.monotonic() - self._probed_at.get(run.view.run_id, 0.0) > PROBE_S:
                 self._probe(run)
         if self.is_accepting:
@@ -169,9 +172,32 @@ class Runs:
             self._bury(run, was_watched=True)
 
     def _bury(self, run: FollowedRun, *, was_watched: bool) -> None:
+        """End a run whose supervisor is gone without a word, or let it go on."""
         state, failure = died(run, was_watched=was_watched)
-        sweep(run, state, failure)
-        self._finish_soon(run, state, failure)
+        sweep(self.home, run)
+        if not self._goes_on(run, failure.message.partition(": ")[2], is_counted=state != "lost"):
+            correct_notebook(run, state, failure)
+            self._finish_soon(run, state, after_restarts(failure, run.n_restarts))
+
+    def _end_or_go_on(self, run: FollowedRun, ending: dict[str, Any]) -> None:
+        """End a run as its supervisor says; one whose kernel was killed may go on."""
+        failure = _failure(ending.get("error"))
+        if ending.get("died") and self._goes_on(run, failure.message if failure else "its kernel was killed"):
+            return
+        bad = after_restarts(failure, run.n_restarts) if ending.get("died") else failure
+        self._finish_soon(run, str(ending["state"]), bad)
+
+    def _goes_on(self, run: FollowedRun, why: str, *, is_counted: bool = True) -> bool:
+        """Put a dead run back into the queue where it can go on from a checkpoint; return whether it does."""
+        with self._lock:
+            if run.view.run_id in self._finishing or not may_go_on(run, is_counted=is_counted):
+                return False
+            log.warning("run %s goes on from its checkpoint: %s", run.view.run_id, why)
+            shutil.rmtree(run.folder.bundle, ignore_errors=True)  # made when it was killed: it makes one again
+            run.go_on(why, is_counted=is_counted)
+            self.store.save_run(run.view)
+        self.wake.set()
+        return True
 
     # -- the queue
 

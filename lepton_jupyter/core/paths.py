@@ -178,6 +178,11 @@ class RunFolder:
         return self.root / "checkpoints"
 
     @property
+    def cell_state(self) -> Path:
+        """What a cell gave ``lepton.checkpoint``. Written by the kernel, of several ranks by the first."""
+        return self.checkpoints / "state.safetensors"
+
+    @property
     def bundle(self) -> Path:
         """The bundle of a training run. Written by the kernel, moved into place when whole."""
         return self.root / "bundle"

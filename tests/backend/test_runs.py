@@ -151,7 +151,11 @@ def test_a_killed_supervisor_is_told_about_and_leaves_nothing(home: Home, prepar
     folder = prepare("print('begun')", FOREVER, "print('never')")
     client.submit(folder.run_id)
     people = running(client, folder, eventually)
-    eventually(lambda: folder.notebook.exists() and "begun" in folder.notebook.read_text(), timeout_s=20)
+    statuses = '"status": "completed"', '"status": "running"'  # between the two cells there is nothing to correct
+    eventually(
+        lambda: folder.notebook.exists() and all(word in folder.notebook.read_text() for word in ("begun", *statuses)),
+        timeout_s=20,
+    )
     people["process"].send(signal.SIGKILL)
     view = ended(client, folder.run_id)
     assert view.state == "failed"
