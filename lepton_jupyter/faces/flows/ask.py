@@ -61,7 +61,14 @@ def check_devices(asker: Asker, said: str) -> None:
         choose(said, [device.name for device in asker.client.devices()])
 
 
-def submit(asker: Asker, record: RunRecord, *, notebook: dict[str, Any], captured: Any = None) -> RunView:
+def submit(
+    asker: Asker,
+    record: RunRecord,
+    *,
+    notebook: dict[str, Any],
+    captured: Any = None,
+    checkpoints: Path | None = None,
+) -> RunView:
     """Write the run's folder, then hand it to the backend.
 
     Raises
@@ -72,7 +79,15 @@ def submit(asker: Asker, record: RunRecord, *, notebook: dict[str, Any], capture
     from lepton_jupyter.runner.request import prepare_run, scrubbed_environment
 
     client = asker.client  # before anything is written: no backend, no run
-    prepare_run(asker.home, record, notebook=notebook, captured=captured, environment=scrubbed_environment(os.environ))
+    environment = scrubbed_environment(os.environ)
+    prepare_run(
+        asker.home,
+        record,
+        notebook=notebook,
+        captured=captured,
+        environment=environment,
+        checkpoints=checkpoints,
+    )
     return client.submit(record.run_id)
 
 

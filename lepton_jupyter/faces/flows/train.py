@@ -14,6 +14,7 @@ from lepton_jupyter.faces.asker import Asker
 from lepton_jupyter.faces.flows.ask import check_devices, new_record, parameters_of, run_to_its_end, submit
 from lepton_jupyter.faces.flows.data import dataset_for, made
 from lepton_jupyter.faces.flows.meaning import is_model, is_table, model_value
+from lepton_jupyter.faces.flows.resume import check_rows, resumed_run
 from lepton_jupyter.faces.objects.run import Run
 from lepton_jupyter.stages.train.spec import Train, TrainCell
 
@@ -36,6 +37,7 @@ def train(asker: Asker, spec: Train, objects: Mapping[str, Any]) -> Run:
     check_devices(asker, spec.devices)
     value = objects["model"] if "model" in objects else model_value(asker, spec.model)
     _check_model(spec.model, value)
+    resumed = resumed_run(asker, spec, name) if spec.resume is not None else None
     dataset, making, table = dataset_for(asker, spec, spec.data, objects, model_name=name)
     if spec.name is None:
         _check_same_data(asker, name, dataset.partition("@")[0])
@@ -44,6 +46,8 @@ def train(asker: Asker, spec: Train, objects: Mapping[str, Any]) -> Run:
     preflight(value, spec, named=names, data=dataset.partition("@")[0], own=own)
     captured = capture_names(names, namespace, cwd=Path.cwd())
     pinned = made(asker, dataset, making, table)
+    if resumed is not None:
+        check_rows(resumed, pinned)
     spec = msgspec.structs.replace(spec, data=pinned, name=name)
     parameters = parameters_of(spec, ("model", "data", "name", "detach"))
     record = new_record(
@@ -56,10 +60,13 @@ def train(asker: Asker, spec: Train, objects: Mapping[str, Any]) -> Run:
         needs_device=True,
         devices=spec.devices,
         priority=spec.priority,
+        resumes=resumed.run_id if resumed is not None else None,
         parameters=parameters,
     )
     notebook = stage_notebook("train", title=name, source=captured.source)
-    return run_to_its_end(asker, submit(asker, record, notebook=notebook, captured=captured), is_detached=spec.detach)
+    checkpoints = asker.home.run(resumed.run_id).checkpoints if resumed is not None else None
+    view = submit(asker, record, notebook=notebook, captured=captured, checkpoints=checkpoints)
+    return run_to_its_end(asker, view, is_detached=spec.detach)
 
 
 def model_name(model: str, said: str | None) -> str:
