@@ -74,6 +74,16 @@ def sweep(home: Home, run: FollowedRun) -> None:
             path.unlink(missing_ok=True)
 
 
+def tidy(run: FollowedRun) -> None:
+    """Remove what only a living run needs: room that it reserved, files that it was in the middle of writing."""
+    run.folder.reserve.unlink(missing_ok=True)
+    for path in run.folder.root.glob("**/.*.tmp"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def correct_notebook(run: FollowedRun, state: str, failure: Failure) -> None:
     """Make the executed notebook of a run whose supervisor is dead tell the truth."""
     if not run.folder.notebook.exists():

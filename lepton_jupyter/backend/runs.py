@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from lepton_jupyter.backend.follow import FollowedRun
-from lepton_jupyter.backend.liveness import correct_notebook, died, is_dead, sweep
+from lepton_jupyter.backend.liveness import correct_notebook, died, is_dead, sweep, tidy
 from lepton_jupyter.backend.queue import Lease, Slots, descendants, in_order, n_scheduled_slots, waits_for_device
 from lepton_jupyter.backend.restarts import after_restarts, may_go_on
 from lepton_jupyter.backend.starting import SUPERVISOR, Starter
@@ -175,12 +175,15 @@ class Runs:
         """End a run whose supervisor is gone without a word, or let it go on."""
         state, failure = died(run, was_watched=was_watched)
         sweep(self.home, run)
+        tidy(run)
         if not self._goes_on(run, failure.message.partition(": ")[2], is_counted=state != "lost"):
             correct_notebook(run, state, failure)
             self._finish_soon(run, state, after_restarts(failure, run.n_restarts))
 
     def _end_or_go_on(self, run: FollowedRun, ending: dict[str, Any]) -> None:
         """End a run as its supervisor says; one whose kernel was killed may go on."""
+        if ending.get("died"):
+            tidy(run)
         failure = _failure(ending.get("error"))
         if ending.get("died") and self._goes_on(run, failure.message if failure else "its kernel was killed"):
             return

@@ -69,6 +69,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_tells_each_step_once(
     at_step(folder, 7, eventually)
     second = processes(folder)
     assert second != first
+    (folder.checkpoints / ".last.safetensors.0.tmp").write_text("half of it")
     second["process"].send(signal.SIGKILL)
     gates[1].unlink()
     view = ended(client, folder.run_id)
@@ -79,6 +80,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_tells_each_step_once(
     assert len(told) == 2 and "killed" in told[0]["restarting"] and "supervisor was killed" in told[1]["restarting"]
     assert not any(who.is_alive() for who in (*first.values(), *second.values()))
     assert list(home.runtime().kernels.iterdir()) == []
+    assert list(folder.root.rglob(".*.tmp")) == []
 
 
 @pytest.mark.slow
