@@ -27,7 +27,7 @@ NONSENSE = [
     ("%lepton train TumorNet --data wdbc --preprocess atuo", "atuo", "auto"),
     ("%lepton train TumorNet --data wbdc", "wbdc", "Did you mean 'wdbc'"),
     ("%lepton train TumorNet --data wdbc --lr -1", "-1", "lr"),
-    ("%lepton train TumorNet --data wdbc --devices 99", "99", "can never start.*CPU slot"),
+    ("%lepton train TumorNet --data wdbc --devices 99", "99", "can never start: this machine has"),
     ("%lepton train TumorNet --data wdbc --devices 0", "0", "wanted: auto, cpu"),
     ("%lepton train TumorNet --data wdbc --devices gpu", "gpu", "no device 'gpu'"),
     ("%lepton train TumorNet --data wdbc --priority hihg", "hihg", "high"),

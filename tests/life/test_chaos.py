@@ -161,8 +161,12 @@ def _check_record(home: Home, ended: list[RunView], eventually: Callable[..., An
 
 def _check_nothing_is_left(home: Home, eventually: Callable[..., Any]) -> None:
     leases = LeaseFolder.current()
-    held = [path for path in leases.root.iterdir() if leases.is_held(path.name.removeprefix("lepton-"))]
-    assert held == []
+
+    def held() -> list[str]:
+        holders = [leases.holder(path.name.removeprefix("lepton-")) for path in leases.root.iterdir()]
+        return [f"{holder.text}: {_command(holder.pid)}" for holder in holders if holder is not None]
+
+    eventually(lambda: not held(), timeout_s=10, what=f"leases are free: {held()}")
     runtime = home.runtime()
     eventually(lambda: not list(runtime.kernels.iterdir()), timeout_s=10, what="no kernel's socket is left")
     assert list(runtime.locks.glob("run-*")) == []
@@ -171,6 +175,13 @@ def _check_nothing_is_left(home: Home, eventually: Callable[..., Any]) -> None:
     subprocess.run([sys.executable, "-m", "lepton_jupyter.faces.cli", "backend", "stop"], check=True)
     eventually(lambda: not _processes(home), timeout_s=20, what="no process is left")
     assert not runtime.socket.exists()
+
+
+def _command(pid: int | None) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return "gone"
 
 
 def _processes(home: Home) -> list[str]:
