@@ -222,6 +222,35 @@ def log(values: Mapping[str, float] | None = None, /, *, step: int | None = None
     flow({**(values or {}), **metrics}, step=step)
 
 
+def checkpoint(state: Mapping[str, Any]) -> None:
+    """Keep what a ``%%lepton train`` cell goes on from when it is killed: then the cell runs again.
+
+    Parameters
+    ----------
+    state : dict
+        Tensors, arrays, numbers, text, and dicts and lists of such. Every random generator is kept with it.
+
+    Examples
+    --------
+    In a cell::
+
+        state = lepton.restore() or {"epoch": 0}
+        for epoch in range(state["epoch"], 20):
+            ...
+            lepton.checkpoint({"epoch": epoch + 1, "model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    """
+    from lepton_jupyter.faces.flows.load import checkpoint as flow
+
+    flow(state)
+
+
+def restore() -> dict[str, Any] | None:
+    """Return what this run's cell last gave `checkpoint`, its random generators put back; None on a first start."""
+    from lepton_jupyter.faces.flows.load import restore as flow
+
+    return flow()
+
+
 def retraining(model: str, *, require: Sequence[str] = (), approve: bool = False) -> Any:
     """Begin a retrain in the run whose kernel this is: what the cells of its notebook call.
 
