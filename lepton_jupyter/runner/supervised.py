@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_core.utils import run_sync
 
@@ -22,6 +22,9 @@ from lepton_jupyter.runner.kernel import RunKernel, why_ended
 from lepton_jupyter.runner.request import environment_of, read_record
 from lepton_jupyter.runner.stopping import BUNDLING_S, StopControl
 
+if TYPE_CHECKING:
+    from lepton_jupyter.runner.warm import WaitingKernel
+
 BEGIN = "from lepton_jupyter.runner import session as _session; _session.begin(); del _session"
 FINISH = "from lepton_jupyter.runner import session; session.finish()"
 
@@ -29,11 +32,19 @@ FINISH = "from lepton_jupyter.runner import session; session.finish()"
 class Supervised:
     """Everything between the lock and the last event."""
 
-    def __init__(self, home: Home, folder: RunFolder, events: EventWriter, lease_fds: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        folder: RunFolder,
+        events: EventWriter,
+        lease_fds: tuple[int, ...],
+        waiting: WaitingKernel | None = None,
+    ) -> None:
         self.home = home
         self.folder = folder
         self.events = events
         self.lease_fds = lease_fds
+        self.waiting = waiting
         self.record = read_record(folder)
         self.control = StopControl(folder, events, self.record.timeout_s)
 
@@ -63,7 +74,11 @@ class Supervised:
         return self._copy_out(end)
 
     def _kernel(self) -> RunKernel:
-        """Start a kernel. It comes up while papermill is imported here."""
+        """Take the kernel that waits, or start one. It comes up while papermill is imported here."""
+        warm = self.waiting.give(self.record, self.folder, self.lease_fds) if self.waiting is not None else None
+        if warm is not None:
+            self.control.kernel = warm
+            return warm
         kernel = RunKernel(self.record, self.folder, self.home.runtime().make().kernels)
         kernel.start(environment_of(self.folder), self.lease_fds)
         self.control.kernel = kernel
@@ -88,7 +103,8 @@ class Supervised:
         return self._notebook(kernel)
 
     async def _connect(self, kernel: RunKernel) -> str:
-        await self.control.guard(kernel.connect())
+        if kernel.client is None:
+            await self.control.guard(kernel.connect())
         return str(await self.control.guard(kernel.execute_silently(BEGIN)))
 
     def _notebook(self, kernel: RunKernel) -> Ending:
