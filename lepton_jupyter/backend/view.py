@@ -45,6 +45,9 @@ def applied(view: RunView, event: dict[str, Any]) -> RunView:
         # null is a NaN or an infinity: JSON has none, and the newest finite value says more
         finite = {key: float(value) for key, value in event["values"].items() if isinstance(value, int | float)}
         changes["metrics"] = {**view.metrics, **finite}
+    elif kind == "telemetry" and isinstance(event.get("values"), dict):
+        told = {key: float(value) for key, value in event["values"].items() if isinstance(value, int | float)}
+        changes["telemetry"] = {**view.telemetry, **told}
     elif kind == "note" and "key" in event:
         changes["notes"] = {**view.notes, str(event["key"]): event.get("value")}
     elif kind == "progress":

@@ -100,7 +100,13 @@ class Supervised:
             return Ending("failed", ending.told(self.folder) or _could_not_begin(problem))
         assert kernel.identity is not None
         self.events.write("state", state="running", kernel=kernel.identity.to_dict())
-        return self._notebook(kernel)
+        from lepton_jupyter.runner.machine import MachineWatch  # psutil: not before the kernel runs
+
+        watch = MachineWatch(self.events, kernel.identity).start()
+        try:
+            return self._notebook(kernel)
+        finally:
+            watch.stop()
 
     async def _connect(self, kernel: RunKernel) -> str:
         if kernel.client is None:
