@@ -25,19 +25,9 @@ if TYPE_CHECKING:
 
 RUN_MIME = "application/vnd.lepton-jupyter.run.v1+json"  # what our JupyterLab extension renders and follows
 NOTES_SHOWN = (
-    "task",
-    "positive",
-    "device",
-    "threads",
-    "seed",
-    "loss",
-    "optimizer",
-    "exportable",
-    "best_epoch",
-    "git",
-    "hardware",
-    "packages",
-)
+    "task", "positive", "device", "threads", "seed", "loss", "optimizer", "exportable", "best_epoch",
+    "cells", "git", "hardware", "packages",
+)  # fmt: skip
 ROLES = {"train": "train", "cell": "cell", "evaluate": "evaluate", "save": "save", "notebook": "notebook"}
 
 
