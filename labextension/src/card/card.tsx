@@ -4,7 +4,7 @@ import { tone } from '../colour';
 import { Curve, hasEnded, IRun, versionOf } from '../views';
 import { clock, span } from '../words';
 import { CurveView, draw } from './curve';
-import { checksOf, factsOf, found, metricsOf, Pair, share, steps, times } from './facts';
+import { checksOf, factsOf, found, machineOf, metricsOf, Pair, share, steps, times } from './facts';
 
 export interface ICardProps {
   run: IRun;
@@ -67,6 +67,8 @@ export function Card(props: ICardProps): JSX.Element {
           {run.error.message} {run.error.hint}
         </p>
       )}
+      {!hasEnded(run) && Boolean(run.notes?.gpu_held) && <p>{String(run.notes?.gpu_held)}</p>}
+      <Facts pairs={machineOf(run)} />
       <Facts pairs={metricsOf(run, told)} isStrong />
       <CurveView
         drawing={drawing}
