@@ -51,3 +51,14 @@ def test_an_optimizer_works_as_torchs_own_without_its_compiler_and_with_it(optim
     assert loaded, "torch no longer loads its compiler for an optimizer: stages/train/dynamo.py can go"
     assert (was_loaded, is_grad_enabled) == (False, True)
     assert weights == expected
+
+
+def test_a_notebook_does_not_load_the_compiler_to_ask_for_a_training() -> None:
+    check = (
+        "import sys\n"
+        "from lepton_jupyter.stages.train.optimizers import check_optimizer\n"
+        "from lepton_jupyter.stages.train.spec import Train\n"
+        "check_optimizer(Train(model='Net', data='wdbc'))\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)
