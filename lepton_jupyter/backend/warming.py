@@ -187,6 +187,9 @@ class Warming:
                 pass_fds=[theirs.fileno()],
             )
             self._channel = ours
+        except OSError:
+            ours.close()
+            raise
         finally:
             theirs.close()
 

@@ -256,3 +256,16 @@ def test_who_else_holds_the_gpu_is_said_in_the_card() -> None:
     held = "Your notebook's kernel (process 7) holds 512 MiB of this run's GPU."
     view = RunView(run_id="r", kind="train", title="N", state="running", created_at=1.0, notes={"gpu_held": held})
     assert held in run_text(view, History())
+
+
+def test_until_its_first_figure_a_training_says_what_it_waits_for() -> None:
+    def said(state: str, *events: dict[str, Any]) -> str:
+        view = RunView(run_id="r", kind="train", title="N", state=state, created_at=1.0)  # type: ignore[arg-type]
+        return run_text(view, History(events))
+
+    assert "waiting for its kernel" in said("starting")
+    assert "waiting for the framework and its data" in said("running")
+    task = {"kind": "note", "key": "task", "value": "binary"}
+    assert "waiting for its first batch" in said("running", task)
+    assert "waiting" not in said("running", task, WITHIN[2])
+    assert "waiting" not in said("completed")

@@ -33,6 +33,21 @@ function reached(run: IRun): number {
   return Math.max(done ?? 0, within);
 }
 
+/** What it waits for before its first figure; the same as faces/objects/run.py. */
+export function awaited(run: IRun): string {
+  if (run.state === 'queued') {
+    return run.needs ?? '';
+  }
+  if (run.state === 'starting') {
+    return 'its kernel';
+  }
+  const isSilent = !Object.keys(run.metrics ?? {}).length && run.telemetry?.loss === undefined;
+  if (run.state !== 'running' || run.kind !== 'train' || !isSilent) {
+    return '';
+  }
+  return run.notes?.task === undefined ? 'the framework and its data' : 'its first batch';
+}
+
 /** How the work and the machine do while it goes on; the same as faces/objects/run.py. */
 export function machineOf(run: IRun): Pair[] {
   const told = run.telemetry ?? {};

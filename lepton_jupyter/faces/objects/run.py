@@ -230,9 +230,21 @@ def _size(n_bytes: float | None) -> str:
     return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
 
 
+def awaited_by(view: RunView, history: History) -> str:
+    """Return what a run waits for before its first figure; empty where nothing keeps it."""
+    if view.state == "queued":
+        return view.needs
+    if view.state == "starting":
+        return "its kernel"
+    is_silent = not (metrics_of(view, history) or telemetry_of(view, history).get("loss"))
+    if view.state != "running" or view.kind != "train" or not is_silent:
+        return ""
+    return "its first batch" if "task" in {**view.notes, **history.notes} else "the framework and its data"
+
+
 def remarks(view: RunView, history: History) -> list[str]:
     """Return what went wrong, what is being waited for, and who else holds the run's GPU."""
-    found = [f"waiting for {view.needs}"] if view.needs and view.state == "queued" else []
+    found = [f"waiting for {awaited}"] if (awaited := awaited_by(view, history)) else []
     held = {**view.notes, **history.notes}.get("gpu_held")
     if held and view.state not in ENDED:
         found.append(str(held))
