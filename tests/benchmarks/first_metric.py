@@ -121,7 +121,7 @@ def very_first(_: int) -> Iterator[dict[str, float]]:
     with fresh("off") as (home, notebook):
         notebook.run(NET)
         notebook.run(LOAD)
-        began = notebook.run(f"{TRAIN.replace('wdbc', 'breast_cancer.csv')} --target diagnosis --name tumor")
+        began = notebook.run(f"{DATA}\n{TRAIN}")
         yield first_figure(home, began)
 
 
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--parts", action="store_true", help="show what the time is spent on")
     parser.add_argument("--only", choices=("first", "cold", "warm"))
     asked = parser.parse_args()
-    torch_s = statistics.median(import_torch() for _ in range(5))
+    torch_s = statistics.median(import_torch() for _ in range(min(5, asked.rounds)))
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; import torch {torch_s:.2f} s")
     measured: dict[str, tuple[float, Callable[[], Iterator[dict[str, float]]]]] = {
         "first": (8.0, lambda: (parts for _ in range(asked.rounds) for parts in very_first(1))),
