@@ -31,6 +31,8 @@ export interface IRun {
   metrics?: Record<string, number>;
   notes?: Record<string, unknown>;
   progress?: IProgress;
+  /** Newest value of how the work and the machine do: rows_per_s, cpu_cores, rss_bytes … */
+  telemetry?: Record<string, number>;
   model?: string;
   version?: number;
   dataset?: string;

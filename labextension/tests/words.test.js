@@ -1,7 +1,7 @@
 const assert = require('node:assert');
 const test = require('node:test');
 const { drawn, figure, span } = require('./lib/words');
-const { found, share, steps, times } = require('./lib/card/facts');
+const { found, machineOf, share, steps, times } = require('./lib/card/facts');
 
 test('figures have four digits and no noise', () => {
   const values = [0.1, 0.98765, 12345.678, 2.739e-5, 20, 0, 100.0, true, null, undefined, 'cpu'];
@@ -59,4 +59,26 @@ test('what a report found is its headline and its sentences', () => {
     verdict: 'DRIFT',
     lines: ['age moved', 'It is higher.']
   });
+});
+
+test('between two epochs a card shows how the work and the machine do', () => {
+  const run = {
+    run_id: 'a',
+    kind: 'train',
+    title: 'Net',
+    state: 'running',
+    created_at: 0,
+    started_at: 100,
+    progress: { done: 1, total: 4, unit: 'epochs' },
+    telemetry: { epoch: 2, rows_per_s: 25000.4, cpu_cores: 1.94, rss_bytes: 3 * 2 ** 30, lr: 0.001 }
+  };
+  assert.deepStrictEqual(machineOf(run), [
+    ['rows/s', '25,000'],
+    ['lr', '0.001'],
+    ['CPU', '1.9 cores'],
+    ['memory', '3.0 GiB']
+  ]);
+  assert.strictEqual(share(run), 0.5);
+  assert.strictEqual(times(run, 110).left, 10);
+  assert.deepStrictEqual(machineOf({ ...run, state: 'completed' }), []);
 });

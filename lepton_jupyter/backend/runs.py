@@ -19,6 +19,7 @@ from lepton_jupyter.backend.queue import Lease, Slots, descendants, in_order, n_
 from lepton_jupyter.backend.restarts import after_restarts, may_go_on
 from lepton_jupyter.backend.starting import SUPERVISOR, Starter
 from lepton_jupyter.backend.store import Store
+from lepton_jupyter.backend.warming import Warming
 from lepton_jupyter.core.devices import Choice, is_cpu
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import Home
@@ -74,6 +75,11 @@ class Runs:
     def n_active(self) -> int:
         """How many runs have not ended."""
         return len(self._active)
+
+    @property
+    def warming(self) -> Warming:
+        """Who keeps a supervisor that waits for a training."""
+        return self._starter.warming
 
     def active(self) -> list[FollowedRun]:
         """Return the runs that have not ended, in the order of their submission."""

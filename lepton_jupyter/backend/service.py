@@ -42,6 +42,7 @@ log = logging.getLogger("lepton.backend")
 RUNS_TICK_S = 0.05
 ENDPOINTS_TICK_S = 0.5
 KEEPER_TICK_S = 1.0
+WARMING_TICK_S = 1.0
 SCHEDULES_LOOK_S = 0.1  # costs nothing while nothing is due
 
 
@@ -78,6 +79,7 @@ class Service:
             ("keeper", self._tick_keeper, KEEPER_TICK_S),
             ("schedules", self._tick_schedules, SCHEDULES_LOOK_S),
             ("alerts", self._tick_alerts, 0.0),
+            ("warming", lambda: self.runs.warming.tick(self.runs.active()), WARMING_TICK_S),
         ):
             clock = threading.Thread(target=self._every, args=(tick, pause_s), name=name, daemon=True)
             clock.start()
@@ -91,6 +93,7 @@ class Service:
         self.alerts.wake.set()
         for clock in self._clocks:
             clock.join(5.0)
+        self.runs.warming.close()
         self.delivery.close()
         self.recorder.close()
         for run in self.runs.active():
@@ -275,7 +278,8 @@ class Service:
     # -- itself
 
     def health(self) -> Health:
-        """Return what a client must know first."""
+        """Return what a client must know first; who asks for it begins to work."""
+        self.runs.warming.want()
         return Health(
             protocol=PROTOCOL,
             version=installed_version("lepton_jupyter"),

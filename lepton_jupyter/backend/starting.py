@@ -9,6 +9,7 @@ from subprocess import Popen
 from lepton_jupyter.backend.follow import FollowedRun
 from lepton_jupyter.backend.keeper import backend_environment
 from lepton_jupyter.backend.queue import Lease
+from lepton_jupyter.backend.warming import Warming
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.core.processes import spawn
 
@@ -27,16 +28,20 @@ class Starter:
 
     def __init__(self, home: Home, supervisor: Sequence[str] = SUPERVISOR) -> None:
         self.home = home
+        self.warming = Warming(home)
         self._supervisor = supervisor
 
     def start(self, run: FollowedRun, lease: Lease | None) -> Popen[bytes]:
-        """Start a run's supervisor; it inherits the lease.
+        """Hand a run to the supervisor that waits, or start one; it has the lease then.
 
         Raises
         ------
         OSError
             If it cannot be started.
         """
+        waiting = self.warming.hand_over(run, lease) if self._supervisor is SUPERVISOR else None
+        if waiting is not None:
+            return waiting
         environment = backend_environment(self.home)
         descriptors: list[int] = []
         if lease is not None:

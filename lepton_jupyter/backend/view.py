@@ -10,6 +10,7 @@ from lepton_jupyter.core.paths import RunFolder
 from lepton_jupyter.core.states import ENDED, RunState
 from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import Failure, RunView
+from lepton_jupyter.runner.provenance import git_line
 
 STATES = frozenset(get_args(RunState))
 OF_CELLS = ("notebook", "monitor", "retrain")  # kinds whose progress is that of their cells
@@ -32,7 +33,19 @@ def first_view(folder: RunFolder, record: RunRecord) -> RunView:
         folder=str(folder.root),
         endpoint=record.endpoint,
         schedule=record.schedule,
+        notes=_origin(folder, record),
     )
+
+
+def _origin(folder: RunFolder, record: RunRecord) -> dict[str, Any]:
+    """Return what is known of where a run comes from: ``git``, ``cells`` of the notebook, ``packages``."""
+    try:
+        labels = msgspec.json.decode((folder.payload / "index.json").read_bytes()).get("labels", {})
+    except (OSError, msgspec.DecodeError):
+        labels = {}
+    cells = ", ".join(f"In[{label}]" for label in labels.values() if label.isdigit())
+    found = {"git": git_line(record.git), "cells": cells, "packages": record.packages}
+    return {key: value for key, value in found.items() if value}
 
 
 def applied(view: RunView, event: dict[str, Any]) -> RunView:
@@ -45,6 +58,9 @@ def applied(view: RunView, event: dict[str, Any]) -> RunView:
         # null is a NaN or an infinity: JSON has none, and the newest finite value says more
         finite = {key: float(value) for key, value in event["values"].items() if isinstance(value, int | float)}
         changes["metrics"] = {**view.metrics, **finite}
+    elif kind == "telemetry" and isinstance(event.get("values"), dict):
+        told = {key: float(value) for key, value in event["values"].items() if isinstance(value, int | float)}
+        changes["telemetry"] = {**view.telemetry, **told}
     elif kind == "note" and "key" in event:
         changes["notes"] = {**view.notes, str(event["key"]): event.get("value")}
     elif kind == "progress":

@@ -99,6 +99,11 @@ class Home:
         """One folder a schedule."""
         return self.root / "schedules"
 
+    @property
+    def warm(self) -> Path:
+        """Where the kernel that waits for a training stands; its log is the run's, once it has one."""
+        return self.root / "warm"
+
     def schedule(self, name: str, generation: str) -> ScheduleFolder:
         """Return the folder of a schedule as it was defined once, which need not exist."""
         return ScheduleFolder(self.schedules / name / generation)
@@ -344,6 +349,11 @@ class Runtime:
     def start_lock(self) -> Path:
         """Held by the client that is starting keeper and backend."""
         return self.locks / "start"
+
+    @property
+    def warm_lock(self) -> Path:
+        """Held by the supervisor that waits for a training, once it is ready and until it has one."""
+        return self.locks / "warm"
 
     def run_lock(self, run_id: str) -> Path:
         """Held by the run's supervisor while it lives."""

@@ -15,6 +15,36 @@ _decode = msgspec.json.Decoder().decode
 
 KINDS = ("state", "metric", "note", "progress", "cell", "result", "log", "check", "telemetry")
 
+EARLY_S = 0.1  # whoever asks once a second is a little early now and then
+PAUSE_S, PAUSE_MAX_S, PAUSE_SHARE = 1.0, 30.0, 1 / 300  # a day of telemetry is then some thousand lines
+
+
+def pause_s(elapsed_s: float) -> float:
+    """Return how long to wait between two pieces of telemetry, after so many seconds of a run.
+
+    Examples
+    --------
+    >>> [pause_s(elapsed) for elapsed in (0, 60, 3600, 86400)]
+    [1.0, 1.0, 12.0, 30.0]
+    """
+    return min(PAUSE_MAX_S, max(PAUSE_S, elapsed_s * PAUSE_SHARE))
+
+
+class Pace:
+    """How often telemetry of a run is told: each second, in the end each half minute."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._next = self._began
+
+    def is_due(self) -> bool:
+        """Whether it is time; whoever asks then tells."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + pause_s(now - self._began) - EARLY_S
+        return True
+
 
 class EventWriter:
     """Append events to a file of one's own. A failed write is counted and named, and never raises.

@@ -118,6 +118,10 @@ class RunRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
         Id of the run whose last checkpoint it goes on from.
     recipe : str or None
         Of a training that repeats another one on newer data: the id of the run that was recorded first.
+    git : dict
+        ``commit``, ``branch`` and ``is_dirty`` of the repository of `cwd`; empty where it is in none.
+    packages : dict
+        Versions of Python and of what decides the result; empty where they are not known.
     """
 
     run_id: str
@@ -148,6 +152,8 @@ class RunRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     devices: str = "auto"
     priority: str = "normal"
     resumes: str | None = None
+    git: dict[str, str | bool] = field(default_factory=dict)
+    packages: dict[str, str] = field(default_factory=dict)
 
 
 class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):

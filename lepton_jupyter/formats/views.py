@@ -59,6 +59,9 @@ class RunView(Struct, frozen=True, kw_only=True, omit_defaults=True):
         What a queued run waits for.
     checks : dict
         Newest value of every check; None where it could not be measured.
+    telemetry : dict
+        Newest value of how the work and the machine do: ``epoch``, ``loss``, ``rows_per_s``, ``cpu_cores``,
+        ``rss_bytes``, ``gpu_share`` …
     endpoint, schedule : str or None
         What a monitor run watches; the schedule that fired.
     """
@@ -87,6 +90,7 @@ class RunView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     checks: dict[str, float | None] = field(default_factory=dict)
     endpoint: str | None = None
     schedule: str | None = None
+    telemetry: dict[str, float] = field(default_factory=dict)
 
 
 class VersionView(Struct, frozen=True, kw_only=True, omit_defaults=True):

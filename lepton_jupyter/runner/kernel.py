@@ -20,9 +20,11 @@ from lepton_jupyter.core.paths import RunFolder
 from lepton_jupyter.core.processes import Identity, boot_id, die_with_parent
 from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.runner.memory import MemoryWatch
+from lepton_jupyter.runner.payload import INDEX, OBJECTS
 from lepton_jupyter.runner.sweep import sweep_session
 
 READY_TIMEOUT_S = 120
+AHEAD = "from lepton_jupyter.runner import ahead as _ahead; _ahead.load(); del _ahead"
 SHUTDOWN_S = 5
 # At its end ipykernel waits 10 s for a stream whose thread has just ended, and 28 s for children that nobody reaps;
 # Python then takes torch apart for seconds. So all exit handlers are called, and then it is over.
@@ -56,14 +58,17 @@ class RunKernel:
         Its log gets what the kernel prints outside of cells.
     connections : Path
         Folder for the connection file and the sockets: short, private.
+    name : str, optional
+        Theirs, at most 12 letters; None for the run's id.
     """
 
-    def __init__(self, record: RunRecord, folder: RunFolder, connections: Path) -> None:
+    def __init__(self, record: RunRecord, folder: RunFolder, connections: Path, *, name: str | None = None) -> None:
         self.record = record
         self.folder = folder
         self.connections = connections
         self.identity: Identity | None = None
-        stem = str(connections / folder.run_id[:12])
+        self._name = name or folder.run_id[:12]
+        stem = str(connections / self._name)
         self.manager = AsyncKernelManager(transport="ipc", connection_file=f"{stem}.json", ip=stem)
         self._spec = _spec(record)
         self.manager._kernel_spec = self._spec
@@ -91,7 +96,7 @@ class RunKernel:
                 independent=True,
                 preexec_fn=die_with_parent(),
                 pass_fds=tuple(lease_fds),
-                extra_arguments=["--HistoryManager.hist_file=:memory:"],
+                extra_arguments=["--HistoryManager.hist_file=:memory:", *ahead_arguments(self.record, self.folder)],
             )
         except OSError as error:
             raise LeptonError(
@@ -181,11 +186,24 @@ class RunKernel:
 
     def remove_files(self) -> None:
         """Remove the connection file and the sockets."""
-        for path in self.connections.glob(f"{self.folder.run_id[:12]}*"):
+        for path in self.connections.glob(f"{self._name}[.-]*"):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+
+def ahead_arguments(record: RunRecord, folder: RunFolder) -> list[str]:
+    """Return what makes a kernel import what its run will need, while papermill is imported here.
+
+    Only where the run's payload speaks of torch, whose import takes longest; another environment's kernel may not
+    know us.
+    """
+    if record.kernel is not None or record.kind not in ("train", "tune", "cell"):
+        return []
+    files = (folder.payload / OBJECTS, folder.payload / INDEX)
+    needs_torch = any(b"torch" in path.read_bytes() for path in files if path.is_file())
+    return [f"--IPKernelApp.exec_lines={AHEAD}"] if needs_torch else []
 
 
 def why_ended(code: int | None, memory: MemoryWatch) -> str:

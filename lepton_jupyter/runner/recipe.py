@@ -101,6 +101,7 @@ def repeat(home: Home, recorded: RunRecord, *, dataset: str, parent: RunRecord) 
         "lepton_version": parent.lepton_version,
         "asked_by": "retrain",
         "recipe": root_of(recorded),
+        "packages": {},  # those of then
     }
     record = msgspec.structs.replace(recorded, **changes)
     old, new = home.run(recorded.run_id), home.run(record.run_id)

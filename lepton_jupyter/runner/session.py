@@ -18,7 +18,7 @@ from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.names import Reference, parse
 from lepton_jupyter.core.paths import Home, RunFolder
 from lepton_jupyter.formats.bundle import Bundle, open_bundle
-from lepton_jupyter.formats.events import EventWriter
+from lepton_jupyter.formats.events import EventWriter, Pace
 from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.runner import payload, rank_channel
 from lepton_jupyter.runner.interrupts import Interrupts
@@ -74,6 +74,7 @@ class RunSession:
         self.rank = rank_here()
         self._events = self._writer()
         self._step, self._progress_at = 0, 0.0
+        self._pace = Pace()
         self._is_acknowledged = False
         self._has_warned = False
 
@@ -224,8 +225,9 @@ class RunSession:
         self._say("result", **_plain(summary))
 
     def telemetry(self, **values: float) -> None:
-        """Record how the work goes between two metrics."""
-        self._say("telemetry", values=_plain(values))
+        """Record how the work goes between two metrics; the longer the run, the more rarely."""
+        if self._pace.is_due():
+            self._say("telemetry", values=_plain(values))
 
     @property
     def devices(self) -> tuple[str, ...]:

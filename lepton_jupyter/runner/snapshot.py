@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.machinery
+import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
@@ -32,6 +33,11 @@ def is_local_file(path: Path) -> bool:
     return not any(root in path.parents for root in _installed_roots())
 
 
+@cache
+def _is_local_folder(folder: str) -> bool:
+    return is_local_file(Path(folder).resolve() / "module.py")
+
+
 def local_path(module: ModuleType) -> Path | None:
     """Return the file of a local module; None for one that is installed, built in or made up.
 
@@ -42,8 +48,11 @@ def local_path(module: ModuleType) -> Path | None:
     named = getattr(module, "__file__", None)
     if not isinstance(named, str) or not named.endswith(".py"):
         return None
+    folder = os.path.dirname(named)  # noqa: PTH120  a thousand modules are looked at in each capture
+    if not folder.startswith(os.sep) or not _is_local_folder(folder):
+        return None
     path = Path(named)
-    if not path.is_absolute() or not path.is_file():
+    if not path.is_file():
         return None
     return path if is_local_file(path.resolve()) else None
 

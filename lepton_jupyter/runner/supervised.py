@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_core.utils import run_sync
 
@@ -22,6 +22,9 @@ from lepton_jupyter.runner.kernel import RunKernel
 from lepton_jupyter.runner.request import environment_of, read_record
 from lepton_jupyter.runner.stopping import BUNDLING_S, StopControl
 
+if TYPE_CHECKING:
+    from lepton_jupyter.runner.warm import WaitingKernel
+
 ENGINES = ("train", "tune")  # whose checkpoints a second kernel can make a version of
 BEGIN = "from lepton_jupyter.runner import session as _session; _session.begin(); del _session"
 FINISH = "from lepton_jupyter.runner import session; session.finish()"
@@ -30,11 +33,19 @@ FINISH = "from lepton_jupyter.runner import session; session.finish()"
 class Supervised:
     """Everything between the lock and the last event."""
 
-    def __init__(self, home: Home, folder: RunFolder, events: EventWriter, lease_fds: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        folder: RunFolder,
+        events: EventWriter,
+        lease_fds: tuple[int, ...],
+        waiting: WaitingKernel | None = None,
+    ) -> None:
         self.home = home
         self.folder = folder
         self.events = events
         self.lease_fds = lease_fds
+        self.waiting = waiting
         self.record = read_record(folder)
         self.control = StopControl(folder, events, self.record.timeout_s)
 
@@ -64,7 +75,11 @@ class Supervised:
         return self._copy_out(end)
 
     def _kernel(self) -> RunKernel:
-        """Start a kernel. It comes up while papermill is imported here."""
+        """Take the kernel that waits, or start one. It comes up while papermill is imported here."""
+        warm = self.waiting.give(self.record, self.folder, self.lease_fds) if self.waiting is not None else None
+        if warm is not None:
+            self.control.kernel = warm
+            return warm
         kernel = RunKernel(self.record, self.folder, self.home.runtime().make().kernels)
         kernel.start(environment_of(self.folder), self.lease_fds)
         self.control.kernel = kernel
@@ -89,10 +104,17 @@ class Supervised:
             return Ending("failed", ending.told(self.folder) or _could_not_begin(problem))
         assert kernel.identity is not None
         self.events.write("state", state="running", kernel=kernel.identity.to_dict())
-        return self._notebook(kernel)
+        from lepton_jupyter.runner.machine import MachineWatch  # psutil: not before the kernel runs
+
+        watch = MachineWatch(self.events, kernel.identity).start()
+        try:
+            return self._notebook(kernel)
+        finally:
+            watch.stop()
 
     async def _connect(self, kernel: RunKernel) -> str:
-        await self.control.guard(kernel.connect())
+        if kernel.client is None:
+            await self.control.guard(kernel.connect())
         return str(await self.control.guard(kernel.execute_silently(BEGIN)))
 
     def _notebook(self, kernel: RunKernel) -> Ending:

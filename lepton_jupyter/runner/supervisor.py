@@ -16,12 +16,16 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import Home, RunFolder, Runtime
 from lepton_jupyter.core.processes import Identity, Lock
 from lepton_jupyter.formats.events import EventWriter
 from lepton_jupyter.runner import ending
+
+if TYPE_CHECKING:
+    from lepton_jupyter.runner.warm import WaitingKernel
 
 LOCK_LOOK_S = 0.25
 LEASE_VARIABLE = "LEPTON_LEASE_FDS"
@@ -84,8 +88,25 @@ def main(argv: list[str]) -> int:
     folder = RunFolder(Path(argv[1]).absolute())
     home = Home(folder.root.parent.parent)
     lock = HeldLock.take(home, folder.run_id)
-    if lock is None:
-        return 0
+    if lock is not None:
+        supervise(folder, lock, lease_descriptors())
+    return 0
+
+
+def supervise(
+    folder: RunFolder, lock: HeldLock, lease_fds: tuple[int, ...], *, waiting: WaitingKernel | None = None
+) -> None:
+    """Run a run whose lock is held to its end, and let go.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    lock : HeldLock
+    lease_fds : tuple of int
+    waiting : WaitingKernel, optional
+        One that was started before it was known for which run.
+    """
+    home = Home(folder.root.parent.parent)
     early: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: early.append(number))
     events = EventWriter(folder.supervisor_events)
@@ -95,7 +116,7 @@ def main(argv: list[str]) -> int:
         from lepton_jupyter.runner.supervised import Supervised  # jupyter_client: not before the lock is held
 
         try:
-            end = Supervised(home, folder, events, lease_descriptors()).run(early)
+            end = Supervised(home, folder, events, lease_fds, waiting).run(early)
         except LeptonError as error:
             end = ending.Ending("failed", ending.failure(error))
         except Exception as error:
@@ -104,7 +125,6 @@ def main(argv: list[str]) -> int:
     finally:
         events.close()
         lock.release()
-    return 0
 
 
 if __name__ == "__main__":

@@ -88,3 +88,18 @@ def test_what_a_full_disk_refuses_is_still_told(prepare: Prepare) -> None:
     folder.events.rmdir()
     told = list(run.events_after(0, EventReader(folder.events)))
     assert [event["state"] for event in told] == ["starting", "failed"]
+
+
+def test_a_run_says_from_the_first_which_code_it_comes_from(prepare: Prepare) -> None:
+    git = {"commit": "8c3f0ab77d15", "branch": "main", "is_dirty": True}
+    folder = prepare("pass", git=git, packages={"torch": "2.13.0"})
+    (folder.payload / "index.json").write_text('{"labels": {"<cell-a>": "3", "<cell-b>": "notebook"}}')
+    followed = FollowedRun(folder, read_record(folder))
+    assert followed.view.notes == {
+        "git": "8c3f0ab77d on main, with changes",
+        "cells": "In[3]",
+        "packages": {"torch": "2.13.0"},
+    }
+    followed.add("note", key="threads", value=2)
+    assert followed.view.notes["git"]
+    followed.close()

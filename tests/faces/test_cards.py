@@ -207,3 +207,65 @@ def test_lengths_of_time_read_well(seconds: float, text: str) -> None:
 )
 def test_figures_read_well(value: Any, text: str) -> None:
     assert html.number(value) == text
+
+
+WITHIN = [
+    {"at": 100.0, "kind": "state", "state": "running"},
+    {"at": 100.0, "kind": "progress", "done": 0, "total": 4, "unit": "epochs"},
+    *(
+        {
+            "at": 100.0 + second,
+            "kind": "telemetry",
+            "values": {"epoch": second / 10, "loss": 1 / second, "lr": 1e-3, "rows_per_s": 25000.0},
+        }
+        for second in range(1, 6)
+    ),
+    {
+        "at": 105.0,
+        "kind": "telemetry",
+        "values": {"cpu_cores": 1.9, "rss_bytes": 3 * 2**30, "gpu_share": 0.5, "gpu_bytes": 2**29},
+    },
+]
+
+
+def test_a_run_shows_how_it_and_the_machine_do_within_its_first_epoch() -> None:
+    history = History(WITHIN)
+    view = RunView(run_id="r1", kind="train", title="Net", state="running", created_at=99.0, started_at=100.0)
+    assert history.remaining_s(105.0) == pytest.approx(35.0)  # half an epoch in five seconds
+    assert list(history.losses) == ["loss"]
+    text = run_text(view, history)
+    for fact in ("epochs 0 of 4", "rows/s 25,000", "lr 0.001", "CPU 1.9 cores", "memory 3.0 GiB", "GPU 50%", "512 MiB"):
+        assert fact in text
+    assert "polyline" in run_html(view, history)
+    judged = [{"at": 110.0, "kind": "metric", "step": n, "values": {"train_loss": 1.0}} for n in (1, 2)]
+    assert list(History([*WITHIN, *judged]).losses) == ["train_loss"]
+    ended = run_text(RunView(run_id="r1", kind="train", title="Net", state="completed", created_at=99.0), history)
+    assert "CPU" not in ended
+
+
+def test_a_view_folds_telemetry_and_leaves_out_what_is_no_number(tmp_path: Path) -> None:
+    from lepton_jupyter.backend.view import applied
+
+    view = RunView(run_id="r1", kind="train", title="Net", state="running", created_at=99.0)
+    for values in ({"loss": 2.0, "lr": 0.1}, {"loss": None}, {"cpu_cores": 1}):
+        view = applied(view, {"kind": "telemetry", "values": values})
+    assert view.telemetry == {"loss": 2.0, "lr": 0.1, "cpu_cores": 1.0}
+
+
+def test_who_else_holds_the_gpu_is_said_in_the_card() -> None:
+    held = "Your notebook's kernel (process 7) holds 512 MiB of this run's GPU."
+    view = RunView(run_id="r", kind="train", title="N", state="running", created_at=1.0, notes={"gpu_held": held})
+    assert held in run_text(view, History())
+
+
+def test_until_its_first_figure_a_training_says_what_it_waits_for() -> None:
+    def said(state: str, *events: dict[str, Any]) -> str:
+        view = RunView(run_id="r", kind="train", title="N", state=state, created_at=1.0)  # type: ignore[arg-type]
+        return run_text(view, History(events))
+
+    assert "waiting for its kernel" in said("starting")
+    assert "waiting for the framework and its data" in said("running")
+    task = {"kind": "note", "key": "task", "value": "binary"}
+    assert "waiting for its first batch" in said("running", task)
+    assert "waiting" not in said("running", task, WITHIN[2])
+    assert "waiting" not in said("completed")

@@ -167,4 +167,8 @@ def test_a_cell_is_a_run_that_can_be_followed_stopped_and_read(person: Typing) -
     assert slow.state in ("queued", "starting", "running")
     assert person(f"%lepton stop run/{slow.run_id}").state == "stopped"
     assert slow.state == "stopped"
-    assert "state" in repr(person(f"%lepton compare run/{slow.run_id} run/{run.run_id}"))
+    other = person(PROGRAM)
+    compared = person(f"%lepton compare run/{slow.run_id} run/{run.run_id} run/{other.run_id}")
+    assert "state" in repr(compared)
+    assert [len(line) for line in compared.curves["loss"].values()] == [3, 3]
+    assert len(compared) == 3

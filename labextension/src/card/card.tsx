@@ -4,7 +4,18 @@ import { tone } from '../colour';
 import { Curve, hasEnded, IRun, versionOf } from '../views';
 import { clock, span } from '../words';
 import { CurveView, draw } from './curve';
-import { checksOf, factsOf, found, metricsOf, Pair, share, steps, times } from './facts';
+import {
+  awaited,
+  checksOf,
+  factsOf,
+  found,
+  machineOf,
+  metricsOf,
+  Pair,
+  share,
+  steps,
+  times
+} from './facts';
 
 export interface ICardProps {
   run: IRun;
@@ -35,7 +46,7 @@ export function Card(props: ICardProps): JSX.Element {
     steps(run),
     took !== null && (hasEnded(run) ? trans.__('took %1', span(took)) : span(took)),
     left !== null && trans.__('%1 left', span(left)),
-    run.state === 'queued' && run.needs ? trans.__('waiting for %1', run.needs) : ''
+    awaited(run) && trans.__('waiting for %1', awaited(run))
   ];
   return (
     <article className={`jp-LeptonCard ${tone(run.state)}`} aria-label={`${run.kind} ${run.title}`}>
@@ -67,6 +78,8 @@ export function Card(props: ICardProps): JSX.Element {
           {run.error.message} {run.error.hint}
         </p>
       )}
+      {!hasEnded(run) && Boolean(run.notes?.gpu_held) && <p>{String(run.notes?.gpu_held)}</p>}
+      <Facts pairs={machineOf(run)} />
       <Facts pairs={metricsOf(run, told)} isStrong />
       <CurveView
         drawing={drawing}

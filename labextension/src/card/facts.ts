@@ -11,15 +11,70 @@ const NOTES = [
   'loss',
   'optimizer',
   'exportable',
-  'best_epoch'
+  'best_epoch',
+  'cells',
+  'git',
+  'hardware',
+  'packages'
 ];
 
 export type Pair = [string, string];
 
 /** The share of a run that is done, 0–1; null where that cannot be said. */
 export function share(run: IRun): number | null {
-  const { done, total } = run.progress ?? {};
-  return total ? Math.min(1, (done ?? 0) / total) : null;
+  const { total } = run.progress ?? {};
+  return total ? Math.min(1, reached(run) / total) : null;
+}
+
+/** How far it is; of epochs also within the one that goes on. */
+function reached(run: IRun): number {
+  const { done, unit } = run.progress ?? {};
+  const within = unit === 'epochs' ? (run.telemetry?.epoch ?? 0) : 0;
+  return Math.max(done ?? 0, within);
+}
+
+/** What it waits for before its first figure; the same as faces/objects/run.py. */
+export function awaited(run: IRun): string {
+  if (run.state === 'queued') {
+    return run.needs ?? '';
+  }
+  if (run.state === 'starting') {
+    return 'its kernel';
+  }
+  const isSilent = !Object.keys(run.metrics ?? {}).length && run.telemetry?.loss === undefined;
+  if (run.state !== 'running' || run.kind !== 'train' || !isSilent) {
+    return '';
+  }
+  return run.notes?.task === undefined ? 'the framework and its data' : 'its first batch';
+}
+
+/** How the work and the machine do while it goes on; the same as faces/objects/run.py. */
+export function machineOf(run: IRun): Pair[] {
+  const told = run.telemetry ?? {};
+  if (hasEnded(run)) {
+    return [];
+  }
+  const { rows_per_s, lr, grad_norm, cpu_cores, rss_bytes, gpu_share, gpu_bytes } = told;
+  const memory = [gpu_bytes, told.gpu_total_bytes].map(size).filter(Boolean).join(' of ');
+  const pairs: Pair[] = [
+    ['rows/s', rows_per_s === undefined ? '' : Math.round(rows_per_s).toLocaleString('en')],
+    ['lr', figure(lr)],
+    ['grad norm', figure(grad_norm)],
+    ['CPU', cpu_cores === undefined ? '' : `${cpu_cores.toFixed(1)} cores`],
+    ['memory', size(rss_bytes)],
+    ['GPU', gpu_share === undefined ? '' : `${Math.round(100 * gpu_share)}%`],
+    ['GPU memory', memory]
+  ];
+  return pairs.filter(([, text]) => text !== '');
+}
+
+function size(bytes: number | undefined): string {
+  if (bytes === undefined) {
+    return '';
+  }
+  return bytes >= 2 ** 30
+    ? `${(bytes / 2 ** 30).toFixed(1)} GiB`
+    : `${Math.round(bytes / 2 ** 20)} MiB`;
 }
 
 /** `12 of 20 epochs`, or nothing. */
@@ -34,7 +89,8 @@ export function times(run: IRun, now: number): { took: number | null; left: numb
     return { took: null, left: null };
   }
   const took = (hasEnded(run) ? (run.ended_at ?? now) : now) - run.started_at;
-  const { done, total } = run.progress ?? {};
+  const { total } = run.progress ?? {};
+  const done = reached(run);
   const isMoving = !hasEnded(run) && done && total && done < total;
   return { took, left: isMoving ? (took / done) * (total - done) : null };
 }

@@ -21,21 +21,28 @@ from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import RunView
 from lepton_jupyter.stages.verbs import Verb
 
+WITH_CODE = ("train", "cell", "notebook")  # kinds that run what the user wrote
+
 
 def new_record(asker: Asker, kind: str, title: str, spec: Verb, **more: Any) -> RunRecord:
     """Return the record of a run that is asked for now, here, by this interpreter."""
+    from lepton_jupyter.runner.provenance import git_state, packages
+
+    here = Path.cwd()
     return RunRecord(
         run_id=new_run_id(),
         kind=kind,
         title=title,
         created_at=time.time(),
         python=sys.executable,
-        cwd=str(Path.cwd()),
+        cwd=str(here),
         command=asker.command or f"%lepton {render(spec)}",
         spec=msgspec.to_builtins(spec),
         parent=asker.parent,
         asked_by="shell" if asker.face == "shell" else "kernel",
         lepton_version=_version(),
+        git=git_state(here) if kind in WITH_CODE else {},
+        packages=packages() if kind in WITH_CODE and more.get("kernel", asker.kernel) is None else {},
         **{"kernel": asker.kernel, **more},
     )
 

@@ -19,13 +19,15 @@ from lepton_jupyter.faces.flows.monitor import read_report
 from lepton_jupyter.faces.flows.runs import find_run
 from lepton_jupyter.faces.flows.schedule import find_schedule
 from lepton_jupyter.faces.flows.tune import tuning_of
+from lepton_jupyter.faces.objects.comparison import Comparison, Side
+from lepton_jupyter.faces.objects.history import History, read_events
 from lepton_jupyter.faces.objects.journal import Journal
 from lepton_jupyter.faces.objects.retraining import Retrained
-from lepton_jupyter.faces.objects.run import Run
-from lepton_jupyter.faces.objects.table import Table
+from lepton_jupyter.faces.objects.run import NOTES_SHOWN, Run
 from lepton_jupyter.faces.objects.version import Version
 from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import RunView
+from lepton_jupyter.runner.provenance import git_line
 from lepton_jupyter.runner.spec import Compare, Show
 
 KINDS = ("run", "model", "endpoint", "dataset", "schedule")
@@ -61,69 +63,51 @@ def show(asker: Asker, spec: Show, objects: Mapping[str, Any]) -> Any:
     return read_evaluation(folder) if view.kind == "evaluate" and folder.result.exists() else Run(view, asker)
 
 
-def compare(asker: Asker, spec: Compare, objects: Mapping[str, Any]) -> Table[Any]:
-    """Return a table: one column a run or version; rows where the settings differ, then the metrics."""
+def compare(asker: Asker, spec: Compare, objects: Mapping[str, Any]) -> Comparison:
+    """Return runs or versions side by side: the settings that differ, the metrics, the curves over each other."""
     if len(spec.refs) < 2:
         raise LeptonError(
             f"compare takes two or more; '{' '.join(spec.refs)}' is one.",
             f"For instance: {asker.type_next('compare TumorNet@1 TumorNet@2')}",
         )
-    sides = [_side(asker, text) for text in spec.refs]
-    settings = _rows([side.settings for side in sides], only_different=True)
-    metrics = _rows([side.metrics for side in sides], only_different=False)
-    return Table(
-        "compare",
-        [side.thing for side in sides],
-        columns=("", *(side.label for side in sides)),
-        rows=[*settings, *metrics],
-    )
+    return Comparison([_side(asker, text) for text in spec.refs])
 
 
-class _Side:
-    """One column of a comparison."""
-
-    def __init__(self, label: str, thing: Any, settings: dict[str, Any], metrics: dict[str, Any]) -> None:
-        self.label = label
-        self.thing = thing
-        self.settings = settings
-        self.metrics = metrics
-
-
-def _side(asker: Asker, text: str) -> _Side:
+def _side(asker: Asker, text: str) -> Side:
     ref = parse(text)
     if ref.kind == "model" or (ref.kind is None and any(view.model == ref.name for view in asker.client.models())):
         version = find_version(asker, text)
         settings = {**_settings(asker, version.run_id), "data": version.dataset, "framework": version.framework}
         judged = {f"{name} (evaluated)": value for name, value in version.evaluation.get("metrics", {}).items()}
-        return _Side(
-            version.ref, Version(version, asker), settings, {**version.metrics, **judged, "verdict": version.verdict}
-        )
+        metrics = {**version.metrics, **judged, "verdict": version.verdict}
+        return Side(version.ref, Version(version, asker), settings, metrics, _curves(asker, version.run_id))
     view: RunView = find_run(asker, text)
     settings = {**_settings(asker, view.run_id), "kind": view.kind, "data": view.dataset, "state": view.state}
-    return _Side(f"run {view.run_id}", Run(view, asker), settings, dict(view.metrics))
+    metrics = dict(view.metrics)
+    if view.started_at and view.ended_at:
+        metrics["seconds"] = view.ended_at - view.started_at
+    return Side(f"run {view.run_id}", Run(view, asker), settings, metrics, _curves(asker, view.run_id))
+
+
+def _curves(asker: Asker, run_id: str) -> dict[str, Any]:
+    return History(read_events(RunFolder(asker.home.run(run_id).root))).series
 
 
 def _settings(asker: Asker, run_id: str) -> dict[str, Any]:
+    """Return what was asked for a run and what it told of itself: flags, parameters, notes, packages."""
     import msgspec
 
+    folder = asker.home.run(run_id)
     try:
-        record = msgspec.json.decode(asker.home.run(run_id).record.read_bytes(), type=RunRecord)
+        record = msgspec.json.decode(folder.record.read_bytes(), type=RunRecord)
     except (OSError, msgspec.DecodeError):
         return {}
     spec = dict(record.spec)
     params = spec.pop("params", None) or {}
-    return {**{key: value for key, value in spec.items() if key not in ("detach", "name")}, **params}
-
-
-def _rows(sides: list[dict[str, Any]], *, only_different: bool) -> list[tuple[Any, ...]]:
-    keys = dict.fromkeys(key for side in sides for key in side)
-    rows = [
-        (key.replace("_", " ") if only_different else key, *(_cell(side.get(key)) for side in sides)) for key in keys
-    ]
-    return [row for row in rows if not only_different or len({str(value) for value in row[1:]}) > 1]
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
-    return value
+    asked = {key: value for key, value in spec.items() if key not in ("detach", "name")}
+    notes = History(read_events(folder)).notes
+    told = {key: value for key, value in notes.items() if key in NOTES_SHOWN and key not in asked}
+    told |= {"git": git_line(record.git), "packages": record.packages}
+    for key in ("packages", "hardware"):
+        told |= told.pop(key, None) or {}
+    return {**asked, **params, **told}

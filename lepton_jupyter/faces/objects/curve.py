@@ -9,7 +9,7 @@ from lepton_jupyter.faces.objects.html import LINE, escape, number
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 480, 150, 64, 18
 MAX_POINTS = 400  # more than a card has pixels for
-PALETTE = ("#3b82f6", "#f59e0b", "#16a34a", "#a855f7")
+PALETTE = ("#3b82f6", "#f59e0b", "#16a34a", "#a855f7", "#ef4444", "#06b6d4", "#84cc16", "#ec4899")
 
 Points = Sequence[tuple[float, float]]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lepton_jupyter.core.paths import RunFolder
 from lepton_jupyter.core.states import ENDED
 from lepton_jupyter.formats.events import EventReader
+
+PACE_POINTS = 120  # what the time that is left is judged by: the last two minutes at most
 
 
 def read_events(folder: RunFolder) -> Iterator[dict[str, Any]]:
@@ -31,6 +34,10 @@ class History:
         Sequence number of the newest event that the backend has merged.
     series : dict
         ``(step, value)`` pairs by metric.
+    telemetry : dict
+        Newest value of how the work and the machine do.
+    within : list
+        ``(epoch, loss)`` of single batches, which a card draws until two epochs are judged.
     """
 
     def __init__(self, events: Iterable[dict[str, Any]] = ()) -> None:
@@ -41,7 +48,9 @@ class History:
         self.series: dict[str, list[tuple[float, float]]] = {}
         self.notes: dict[str, Any] = {}
         self.progress: dict[str, Any] = {}
-        self.progress_at: list[tuple[float, float]] = []
+        self.telemetry: dict[str, float] = {}
+        self.within: list[tuple[float, float]] = []
+        self._pace: deque[tuple[float, float]] = deque(maxlen=PACE_POINTS)
         for event in events:
             self.add(event)
 
@@ -62,7 +71,23 @@ class History:
                 self.notes[str(event.get("key"))] = event.get("value")
             case "progress":
                 self.progress = {key: event[key] for key in ("done", "total", "unit") if key in event}
-                self.progress_at.append((float(event.get("at", 0.0)), float(event.get("done", 0))))
+                self._came_to(event, float(event.get("done", 0)))
+            case "telemetry" if isinstance(event.get("values"), dict):
+                self._tell(event)
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        told = event["values"]
+        self.telemetry |= {name: value for name, value in told.items() if isinstance(value, (int, float))}
+        if "epoch" not in told:
+            return
+        if "loss" in told:
+            self.within.append((_as_float(told["epoch"]), _as_float(told["loss"])))
+        if self.progress.get("unit") == "epochs":
+            self._came_to(event, _as_float(told["epoch"]))
+
+    def _came_to(self, event: dict[str, Any], done: float) -> None:
+        if not self._pace or done > self._pace[-1][1]:
+            self._pace.append((float(event.get("at", 0.0)), done))
 
     def _measure(self, event: dict[str, Any]) -> None:
         for name, value in event.get("values", {}).items():
@@ -84,18 +109,19 @@ class History:
     def losses(self) -> dict[str, list[tuple[float, float]]]:
         """The curves that a card draws: those whose names speak of a loss, else the first two."""
         found = {name: points for name, points in self.series.items() if "loss" in name}
+        if self.within and all(len(points) < 2 for points in found.values()):
+            return {"loss": self.within}
         return found or dict(list(self.series.items())[:2])
 
     def remaining_s(self, now: float) -> float | None:
-        """Return about how long it still takes, by its pace so far; None where that cannot be said."""
-        total, done = self.progress.get("total"), self.progress.get("done")
-        if not total or not done or self.started_at is None or done >= total:
+        """Return about how long it still takes, by its pace of late; None where that cannot be said."""
+        total = self.progress.get("total")
+        if not total or self.started_at is None or len(self._pace) < 2:
             return None
-        first_at, first_done = self.progress_at[0]
-        last_at, last_done = self.progress_at[-1]
-        if last_done <= first_done:
+        (first_at, first_done), (last_at, last_done) = self._pace[0], self._pace[-1]
+        if last_done >= total:
             return None
-        left = (total - done) * (last_at - first_at) / (last_done - first_done)
+        left = (total - last_done) * (last_at - first_at) / (last_done - first_done)
         return max(0.0, left - (now - last_at))
 
 

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from lepton_jupyter.faces.asker import Asker
 
 RUN_MIME = "application/vnd.lepton-jupyter.run.v1+json"  # what our JupyterLab extension renders and follows
-NOTES_SHOWN = ("task", "positive", "device", "threads", "seed", "loss", "optimizer", "exportable", "best_epoch")
+NOTES_SHOWN = (
+    "task", "positive", "device", "threads", "seed", "loss", "optimizer", "exportable", "best_epoch",
+    "cells", "git", "hardware", "packages",
+)  # fmt: skip
 ROLES = {
     "train": "train",
     "tune": "tune",
@@ -157,6 +160,7 @@ def snapshot(view: RunView, history: History) -> dict[str, Any]:
         metrics={name: value for name, value in metrics_of(view, history).items() if math.isfinite(value)},
         notes={**view.notes, **history.notes},
         progress=history.progress or view.progress,
+        telemetry={name: value for name, value in telemetry_of(view, history).items() if math.isfinite(value)},
         error=msgspec.structs.replace(view.error, detail="") if view.error else None,
         folder="",
     )
@@ -205,9 +209,52 @@ def checks_of(view: RunView) -> dict[str, float]:
     return {name: value for name, value in view.checks.items() if value is not None}
 
 
-def remarks(view: RunView) -> list[str]:
-    """Return what went wrong or what is being waited for."""
-    found = [f"waiting for {view.needs}"] if view.needs and view.state == "queued" else []
+def telemetry_of(view: RunView, history: History) -> dict[str, float]:
+    """Return how the work and the machine do, of the history where it is ahead of the view."""
+    return {**view.telemetry, **history.telemetry}
+
+
+def machine_of(view: RunView, history: History) -> list[tuple[str, str]]:
+    """Return in pairs how the machine does while a run computes; nothing once it has ended."""
+    told = telemetry_of(view, history)
+    if view.state in ENDED or not told:
+        return []
+    pairs = [
+        ("rows/s", f"{told['rows_per_s']:,.0f}" if "rows_per_s" in told else ""),
+        ("lr", html.number(told.get("lr"))),
+        ("grad norm", html.number(told.get("grad_norm"))),
+        ("CPU", f"{told['cpu_cores']:.1f} cores" if "cpu_cores" in told else ""),
+        ("memory", _size(told.get("rss_bytes"))),
+        ("GPU", f"{told['gpu_share']:.0%}" if "gpu_share" in told else ""),
+        ("GPU memory", " of ".join(filter(None, (_size(told.get(key)) for key in ("gpu_bytes", "gpu_total_bytes"))))),
+    ]
+    return [(name, text) for name, text in pairs if text]
+
+
+def _size(n_bytes: float | None) -> str:
+    if n_bytes is None:
+        return ""
+    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
+
+
+def awaited_by(view: RunView, history: History) -> str:
+    """Return what a run waits for before its first figure; empty where nothing keeps it."""
+    if view.state == "queued":
+        return view.needs
+    if view.state == "starting":
+        return "its kernel"
+    is_silent = not (metrics_of(view, history) or telemetry_of(view, history).get("loss"))
+    if view.state != "running" or view.kind != "train" or not is_silent:
+        return ""
+    return "its first batch" if "task" in {**view.notes, **history.notes} else "the framework and its data"
+
+
+def remarks(view: RunView, history: History) -> list[str]:
+    """Return what went wrong, what is being waited for, and who else holds the run's GPU."""
+    found = [f"waiting for {awaited}"] if (awaited := awaited_by(view, history)) else []
+    held = {**view.notes, **history.notes}.get("gpu_held")
+    if held and view.state not in ENDED:
+        found.append(str(held))
     if view.error:
         found += [view.error.message, view.error.hint]
     return [text for text in found if text]
@@ -218,11 +265,13 @@ def run_text(view: RunView, history: History) -> str:
     parts = [headline(view)]
     pairs = facts_of(view, history, time.time())
     parts.append("  " + "  ".join(f"{key} {value}" for key, value in pairs) if pairs else "")
+    if machine := machine_of(view, history):
+        parts.append("  " + "  ".join(f"{key} {value}" for key, value in machine))
     metrics = metrics_of(view, history)
     for values in (metrics, checks_of(view)):
         if values:
             parts.append("  " + "  ".join(f"{key} {html.number(value)}" for key, value in sorted(values.items())))
-    parts += [f"  {text}" for text in remarks(view)]
+    parts += [f"  {text}" for text in remarks(view, history)]
     return "\n".join(part for part in parts if part)
 
 
@@ -238,10 +287,11 @@ def run_html(view: RunView, history: History) -> str:
         f"{ROLES.get(view.kind, view.kind)} {view.title}",
         html.bar(share) if is_moving else "",
         html.facts(facts_of(view, history, time.time())),
+        html.facts(machine_of(view, history)),
         _metrics_html(metrics_of(view, history)),
         _metrics_html(checks_of(view)),
         curve(history.losses, unit=str(progress.get("unit", "step"))),
-        html.lines(remarks(view), colour=bad if view.error else ""),
+        html.lines(remarks(view, history), colour=bad if view.error else ""),
         badge=view.state,
         subtitle=subtitle,
     )

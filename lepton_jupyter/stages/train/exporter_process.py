@@ -28,11 +28,11 @@ def start_exporter(folder: Path) -> subprocess.Popen[bytes]:
         Is made. The process gets the model there and writes ``log.txt``.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    while _waiting:
-        process = _waiting.pop()
-        if process.poll() is None:
-            return process
-    with (folder / "log.txt").open("ab") as log:
+    with (folder / "log.txt").open("ab") as log:  # empty where one waited: what it prints is in the run's log
+        while _waiting:
+            process = _waiting.pop()
+            if process.poll() is None:
+                return process
         return _started(log.fileno())
 
 

@@ -171,6 +171,7 @@ class Loop:
         self.outcome.notes |= notes
         for key, value in notes.items():
             self.job.session.note(key, value)
+        self.job.session.progress(self.standing.epoch - 1, spec.epochs, "epochs")
 
     # -- an epoch
 

@@ -86,7 +86,9 @@ def check_optimizer(spec: Train, own: Any = None) -> dict[str, Any]:
             known = ", ".join(name for name in takes if name not in BY_FLAG) or "nothing else"
             raise LeptonError(f"{_title(chosen, word)} takes no '{key}'. It takes: {known}.{did_you_mean(key, takes)}")
         arguments[key] = tuple(value) if isinstance(value, list) else value
-    if own is None and chosen is not torch.optim.SparseAdam:
+    # To make one loads torch's compiler, for a second and more in the notebook: only where a value may be refused.
+    is_plain = spec.weight_decay is None and not spec.optimizer_args
+    if own is None and chosen is not torch.optim.SparseAdam and not is_plain:
         _made(chosen, [nn.Parameter(torch.zeros(2, 2))], arguments, word)  # a value that it refuses is named now
     return arguments
 

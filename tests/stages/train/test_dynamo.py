@@ -77,3 +77,14 @@ dist.destroy_process_group()
 def test_the_wrapper_of_several_processes_is_made_without_the_compiler() -> None:
     found = subprocess.run([sys.executable, "-c", WRAPPED], capture_output=True, text=True, check=True).stdout
     assert json.loads(found) == [False, "ddp_optimizer", [[2.0] * 3] * 2]
+
+
+def test_a_notebook_does_not_load_the_compiler_to_ask_for_a_training() -> None:
+    check = (
+        "import sys\n"
+        "from lepton_jupyter.stages.train.optimizers import check_optimizer\n"
+        "from lepton_jupyter.stages.train.spec import Train\n"
+        "check_optimizer(Train(model='Net', data='wdbc'))\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)
