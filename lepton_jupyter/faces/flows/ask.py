@@ -21,7 +21,7 @@ from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import RunView
 from lepton_jupyter.stages.verbs import Verb
 
-WITH_CODE = ("train", "cell", "notebook")  # kinds that run what the user wrote
+WITH_CODE = ("train", "tune", "cell", "notebook")  # kinds that run what the user wrote
 
 
 def new_record(asker: Asker, kind: str, title: str, spec: Verb, **more: Any) -> RunRecord:
