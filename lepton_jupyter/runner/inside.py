@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.runner import payload, sources
 from lepton_jupyter.runner.outputs import FIRST_MAX, shortened
-from lepton_jupyter.runner.ranks import RankError, take_cell
+from lepton_jupyter.runner.rank_group import RankError
+from lepton_jupyter.runner.ranks import take_cell
 
 if TYPE_CHECKING:
     from lepton_jupyter.runner.session import RunSession

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,8 +73,7 @@ class RunSession:
         self.interrupts = Interrupts()
         self.rank = rank_here()
         self._events = self._writer()
-        self._step = 0
-        self._progress_at = 0.0
+        self._step, self._progress_at = 0, 0.0
         self._is_acknowledged = False
         self._has_warned = False
 
@@ -250,6 +250,12 @@ class RunSession:
     def tell_error(self, record: dict[str, str]) -> None:
         """Tell the supervisor why a cell failed."""
         self._say("log", level="error", text=record["message"], error=record)
+
+    def train_in_ranks(self, each_look: Callable[[], None]) -> None:
+        """Train the model once a device; see `ranks.train_in_ranks`."""
+        from lepton_jupyter.runner.ranks import train_in_ranks
+
+        train_in_ranks(self, each_look)
 
     def relay(self, event: dict[str, Any]) -> None:
         """Record an event of rank 0, with its time."""

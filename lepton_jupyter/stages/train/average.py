@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from lepton_jupyter.stages.train.sharding import laid_out, own_part
+
 
 class Average:
     """An exponential moving average of a module's weights (B. T. Polyak and A. B. Juditsky, 1992; here with decay).
@@ -21,8 +23,9 @@ class Average:
     def __init__(self, module: nn.Module, decay: float) -> None:
         named = [(name, weight) for name, weight in module.named_parameters() if weight.is_floating_point()]
         self._names = [name for name, _ in named]
-        self._weights = [weight.detach() for _, weight in named]
-        self._means = [weight.clone() for weight in self._weights]
+        self._weights = [own_part(weight.detach()) for _, weight in named]
+        self._whole_means = [weight.detach().clone() for _, weight in named]
+        self._means = [own_part(mean) for mean in self._whole_means]
         self._decay = decay
         self._n = 0
 
@@ -44,12 +47,12 @@ class Average:
 
     def state_dict(self) -> dict[str, object]:
         """Return what it needs to go on."""
-        return {"n": self._n, "means": dict(zip(self._names, self._means, strict=True))}
+        return {"n": self._n, "means": dict(zip(self._names, self._whole_means, strict=True))}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Go on from a state."""
         self._n = int(state["n"])  # type: ignore[call-overload]
         means = state["means"]
         assert isinstance(means, dict)
-        for name, mean in zip(self._names, self._means, strict=True):
-            mean.copy_(means[name])
+        for name, mean in zip(self._names, self._whole_means, strict=True):
+            mean.copy_(laid_out(means[name], mean))

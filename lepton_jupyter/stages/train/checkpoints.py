@@ -14,6 +14,7 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 from lepton_jupyter.core.files import write_atomic
+from lepton_jupyter.stages.train.sharding import laid_out, whole
 from lepton_jupyter.stages.train.state_file import read_state, write_state
 
 PAUSE_S = 1.0  # between two writes: a short epoch must not wait for the disk
@@ -28,7 +29,7 @@ State = dict[str, torch.Tensor]
 def snapshot(module: nn.Module) -> State:
     """Return copies of all weights and buffers, on the CPU."""
     return {
-        name: tensor.detach().cpu().clone().contiguous()
+        name: whole(tensor.detach()).cpu().clone().contiguous()
         for name, tensor in module.state_dict().items()
         if torch.is_tensor(tensor)
     }
@@ -36,7 +37,9 @@ def snapshot(module: nn.Module) -> State:
 
 def restore(module: nn.Module, state: State) -> None:
     """Put weights and buffers back."""
-    module.load_state_dict(state, strict=False)  # extra state that is no tensor stays as it is
+    own = module.state_dict()
+    fitting = {name: laid_out(tensor, own[name]) if name in own else tensor for name, tensor in state.items()}
+    module.load_state_dict(fitting, strict=False)  # extra state that is no tensor stays as it is
 
 
 class Checkpoints:
@@ -121,6 +124,20 @@ class Checkpoints:
         except OSError as error:
             self.error = error.strerror or str(error)
             self._waiting = self._waiting or best  # a later write may have the room
+
+
+class Unwritten(Checkpoints):
+    """The checkpoints of a rank that writes none: it reads what the first has written before the group began."""
+
+    def keep(self, kind: str, state: State, about: dict[str, Any]) -> None:
+        """Keep nothing: the first rank does."""
+        self.best = {}
+
+    def save(self, state: dict[str, Any], *, since: float | None = None) -> None:
+        """Write nothing."""
+
+    def flush(self) -> None:
+        """Write nothing."""
 
 
 def size_of(state: Any) -> int:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 DISABLED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
@@ -62,3 +65,20 @@ def _spare_step(optimizer: Any) -> None:
             torch.set_grad_enabled(before)
 
     optimizer.step = step
+
+
+@contextmanager
+def spare_wrapper() -> Iterator[None]:
+    """Let `DistributedDataParallel` be made here without loading the compiler, which it asks for one word."""
+    if COMPILER in sys.modules:
+        yield
+        return
+    plain = getattr(getattr(DistributedDataParallel._inside_ddp_forward, "__wrapped__", None), "__wrapped__", None)
+    if plain is not None and not hasattr(plain, KEPT):
+        setattr(plain, KEPT, _until_loaded(plain))
+    word = SimpleNamespace(get_optimize_ddp_mode=lambda: "ddp_optimizer")  # torch's default
+    torch._dynamo = SimpleNamespace(utils=word)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del torch._dynamo

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.session import Session
 from lepton_jupyter.formats.bundle import Bundle
 from lepton_jupyter.formats.records import Card
@@ -17,7 +18,7 @@ from lepton_jupyter.stages.data.store import Dataset
 from lepton_jupyter.stages.train.construct import construct, is_free_factory
 from lepton_jupyter.stages.train.examples import Example
 from lepton_jupyter.stages.train.frameworks.registry import framework_of
-from lepton_jupyter.stages.train.job import Fitted, History, Job, settle_task
+from lepton_jupyter.stages.train.job import Fitted, History, InRanks, Job, settle_task
 from lepton_jupyter.stages.train.spec import Train
 
 NOT_PARAMS = ("model", "data", "name", "detach")  # fields of the verb that say where from and where to, not how
@@ -67,6 +68,7 @@ def train(
     spec: Train,
     *,
     names: Mapping[str, object] | None = None,
+    ranks: InRanks | None = None,
 ) -> Trained:
     """Train a model, and write its checkpoints and bundle below the session's folder.
 
@@ -78,6 +80,8 @@ def train(
     spec : Train
     names : Mapping, optional
         Objects of the notebook for ``optimizer``, ``loss``, ``lr_scheduler`` where the spec names one.
+    ranks : callable, optional
+        How to train in as many processes as the session has devices: see `Job`. None: in this one.
 
     Raises
     ------
@@ -86,7 +90,9 @@ def train(
         user's own code pass as they are.
     """
     __tracebackhide__ = True
-    return _train(session, model, dataset, spec, names=names or {}, is_finishing=False)
+    is_several = ranks is not None and len(session.devices) > 1
+    about = {"ranks": ranks} if is_several else {}
+    return _train(session, model, dataset, spec, names=names or {}, **about)
 
 
 def finish_stopped(
@@ -110,14 +116,25 @@ def finish_stopped(
 
 
 def _train(
-    session: Session,
-    model: Any,
-    dataset: Dataset | Example,
-    spec: Train,
-    *,
-    names: Mapping[str, object],
-    is_finishing: bool,
+    session: Session, model: Any, dataset: Dataset | Example, spec: Train, *, names: Mapping[str, object], **about: Any
 ) -> Trained:
+    __tracebackhide__ = True
+    model, dataset, job = make_job(session, model, dataset, spec, names=names, **about)
+    session.note("task", job.task)
+    if job.schema.positive is not None:
+        session.note("positive", job.schema.positive)
+    framework = framework_of(model, spec.model)
+    refuse_devices(job, framework.name)
+    return _finished(framework.fit(model, job), job, name=spec.name or spec.model, dataset=dataset)
+
+
+def make_job(
+    session: Session, model: Any, dataset: Dataset | Example, spec: Train, *, names: Mapping[str, object], **about: Any
+) -> tuple[Any, Dataset | Example, Job]:
+    """Return a model, called where it is a factory of anything; a dataset as its task sees it; the job of training.
+
+    Parameters are those of `train`; further ones are fields of `Job`.
+    """
     __tracebackhide__ = True
     if isinstance(dataset, Example):
         spec = msgspec.structs.replace(spec, preprocess="none")  # a loader prepares its rows itself
@@ -129,12 +146,31 @@ def _train(
         seed_everything(spec.seed)
         model = construct(model, {}, spec.params, name=spec.model, data=dataset.ref.partition("@")[0])
         spec = msgspec.structs.replace(spec, params={})
-    job = Job(session, spec, dataset, spec.model, names, is_finishing)
-    session.note("task", job.task)
-    if job.schema.positive is not None:
-        session.note("positive", job.schema.positive)
-    fitted = framework_of(model, spec.model).fit(model, job)
-    return _finished(fitted, job, name=spec.name or spec.model, dataset=dataset)
+    return model, dataset, Job(session, spec, dataset, spec.model, names, **about)
+
+
+def refuse_devices(job: Job, framework: str) -> None:
+    """Raise `LeptonError` for a model that cannot be trained on the devices of the run, or as ``--shard`` wants it."""
+    n = len(job.session.devices)
+    if job.ranks is not None and framework != "torch":
+        raise LeptonError(
+            f"'{job.name}' is a model of {framework}, which trains on one device; this run has {n}.",
+            "Leave --devices out.",
+        )
+    if job.ranks is not None and isinstance(job.dataset, Example) and not job.dataset.is_exact:
+        raise LeptonError(
+            f"'{job.dataset.ref}' is a loader that draws its own order, which {n} processes could not share.",
+            "Make a dataset of it (%lepton data), give a TensorDataset, or leave --devices out.",
+        )
+    if job.ranks is not None and job.spec.compile == "yes":
+        raise LeptonError(f"--compile yes means nothing on several devices, and this run has {n}.", "Leave it at auto.")
+    if job.spec.shard and n < 2:
+        raise LeptonError(
+            "--shard lays a model out over several devices; this run has one.",
+            "Ask for more, such as --devices 2, or leave it out.",
+        )
+    if job.spec.shard and job.spec.optimizer.lower() == "muon":
+        raise LeptonError("Muon steps whole matrices, and --shard lays them out in parts.", "Try --optimizer adamw.")
 
 
 def _finished(fitted: Fitted, job: Job, *, name: str, dataset: Dataset | Example) -> Trained:

@@ -39,6 +39,11 @@ class Example:
         """Return the same rows with more of the schema known, such as task and classes."""
         return Example(msgspec.structs.replace(self.schema, **changes), self.rows)
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the order of its rows is ours to draw."""
+        return True
+
     def splits(self) -> tuple[str, ...]:
         """Return the one split that there is."""
         return ("train",)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -15,6 +15,7 @@ from lepton_jupyter.core.states import Task
 from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.stages.train.spec import Train
+from lepton_jupyter.stages.train.team import ALONE, Team
 
 if TYPE_CHECKING:
     import onnx
@@ -29,6 +30,7 @@ N_LEAST = 1_000
 
 Given = Packed | npt.NDArray[np.float32]  # packed columns, or tensors [N, *shape]
 History = dict[str, list[float]]
+InRanks = Callable[[Callable[[], None]], None]
 
 
 class Source(Protocol):
@@ -78,6 +80,11 @@ class Job:
         Whether a second kernel only bundles the best checkpoint of a run that was stopped.
     is_trial : bool
         Whether it is one of many trials, of which only the best is asked whether it can be exported.
+    ranks : callable or None
+        Trains in as many processes as the session has devices, and returns when they have ended; it calls what it is
+        given some times a second meanwhile. None: this process trains.
+    team : Team
+        Those processes, where this one is of them.
     """
 
     session: Session
@@ -87,6 +94,8 @@ class Job:
     names: Mapping[str, object] = field(default_factory=dict)
     is_finishing: bool = False
     is_trial: bool = False
+    ranks: InRanks | None = None
+    team: Team = ALONE
 
     @property
     def schema(self) -> Schema:

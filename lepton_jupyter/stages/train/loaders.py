@@ -42,6 +42,11 @@ class Loaders(Example):
         """Return the names of the splits that there are."""
         return tuple(self.by_split)
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether its order is ours to draw: it is tensors in memory."""
+        return tensors_in(self.by_split["train"]) is not None
+
     def targets(self, split: str | None = None, some: Any = None) -> Any:
         """Raise: targets come with their batches."""
         raise LeptonError(

@@ -37,6 +37,7 @@ from lepton_jupyter.stages.train.optimizers import make_optimizer
 from lepton_jupyter.stages.train.precision import Precision
 from lepton_jupyter.stages.train.randomness import random_state, set_random_state
 from lepton_jupyter.stages.train.schedules import make_schedule
+from lepton_jupyter.stages.train.sharding import whole
 from lepton_jupyter.stages.train.standing import Parts, Standing, capture, is_finite, put_back
 from lepton_jupyter.stages.train.strides import LossOf, Strides
 from lepton_jupyter.stages.train.validation import Validation
@@ -85,12 +86,12 @@ class Loop:
             If the loss becomes NaN or infinite; epoch, step and layer are named.
         """
         __tracebackhide__ = True
-        self.module.to(self.precision.device)
+        self.module = self.job.team.prepare(self.module.to(self.precision.device))
         self._make()
         if self.going_on is not None:
             self._go_on(self.going_on)
         self._note()
-        is_small = not self.is_repeated and size_of(self.module.state_dict()) <= BESIDE_BYTES
+        is_small = not self.is_repeated and self.job.team.n == 1 and size_of(self.module.state_dict()) <= BESIDE_BYTES
         self._start: dict[str, Any] | None = None  # where it began, until there is a checkpoint
         if is_small:
             self._start = capture(self.parts, self.standing, self.settled)
@@ -102,7 +103,7 @@ class Loop:
         return self.outcome
 
     def _make(self) -> None:
-        spec, job = self.job.spec, self.job
+        spec, job, team = self.job.spec, self.job, self.job.team
         optimizer = make_optimizer(job, self.module)
         schedule = make_schedule(job, optimizer, self.batches.n_batches)
         device = self.precision.device
@@ -110,9 +111,10 @@ class Loop:
         average = Average(self.module, spec.ema) if spec.ema is not None else None
         self.judge = make_judge(job, self.head, has_validation=self.validation is not None)
         self.parts = Parts(self.module, optimizer, schedule, generator, average, device)
+        plain = loss_function(self.module, self.module, feed=self.feed, loss=self.loss, precision=self.precision)
         self.strides = Strides(
             [weight for group in optimizer.param_groups for weight in group["params"]],
-            loss_function(self.module, self.module, feed=self.feed, loss=self.loss, precision=self.precision),
+            team.loss_of(self.module, plain, self.loss.function),
             optimizer,
             schedule,
             n_parts=spec.accumulate,
@@ -120,21 +122,22 @@ class Loop:
             average=average,
             augment=make_augment(job, self.feed, self.head),
             generator=generator,
+            team=team,
         )
         if self.validation is not None:
-            self._validation = Validation(self.validation, self.feed, self.loss, self.judge, self.precision)
+            self._validation = Validation(self.validation, self.feed, self.loss, self.judge, self.precision, team=team)
         self.standing = Standing(history=self.outcome.history)
         self.is_stopped = False
-        self._is_settled = self.is_repeated
+        self._is_settled = self.is_repeated or team.n > 1  # several processes would time it differently
         self._told_at = -math.inf
 
     def _go_on(self, state: dict[str, Any]) -> None:
         """Take up a state, and the best weights that were kept with it or after it."""
-        self.standing = put_back(self.parts, state)
+        self.standing = put_back(self.parts, state, self.job.team)
         standing = self.standing
         self.outcome.history, self.outcome.metrics = standing.history, standing.metrics
         self.strides.n_parts = state["settled"]["parts"]
-        if n_rows := state["settled"].get("compiled"):
+        if (n_rows := state["settled"].get("compiled")) and self.job.team.n == 1:
             self._is_settled = True
             self._use_compiled(for_whole_batches(self.module, n_rows))
         found = read_checkpoint(self.checkpoints.folder)
@@ -197,13 +200,13 @@ class Loop:
                 if not self._is_settled:
                     self._settle_compiled()
             self.each_stride()
-            self.is_stopped = self.job.session.should_stop()
+            self.is_stopped = self.job.team.any(self.job.session.should_stop())
             if self.is_stopped and standing.step != n_batches:
                 self._save()
                 return False
             if done < asked:
                 break
-            if self.checkpoints.due(self.job.spec.checkpoint_every_s):
+            if self._is_due(self.job.spec.checkpoint_every_s):
                 self._save()
         return True
 
@@ -226,7 +229,7 @@ class Loop:
         if not all(bool(torch.isfinite(tensor).all()) for tensor in inputs if tensor.is_floating_point()):
             hint = "The features hold missing or infinite values: leave --preprocess at auto, or fill them."
         at = ""
-        state = None if self.is_repeated else self.checkpoints.last() or self._start
+        state = None if self.is_repeated or self.job.team.n > 1 else self.checkpoints.last() or self._start
         if state is not None:
             found = layer_of(self, state, epoch=epoch, step=step)
             at = f": first in {found}" if found else ""
@@ -238,7 +241,8 @@ class Loop:
 
     def _tell(self) -> None:
         """Tell how it goes: at the first step, then once a second at most."""
-        if (now := monotonic()) - self._told_at < TELL_S:
+        now = monotonic()
+        if not self.job.team.first(now - self._told_at >= TELL_S):
             return
         self._told_at = now
         standing, strides = self.standing, self.strides
@@ -250,7 +254,7 @@ class Loop:
             epoch=standing.epoch - 1 + (standing.step / n_batches if n_batches else 0.0),
             loss=standing.losses[-1],
             lr=float(self.parts.optimizer.param_groups[0]["lr"]),
-            grad_norm=float(norm),
+            grad_norm=float(whole(norm)),
             rows_per_s=n_rows / seconds,
             steps_per_s=strides.n_done / max(strides.seconds, 1e-9),
         )
@@ -308,7 +312,7 @@ class Loop:
         standing.epoch, standing.step, standing.losses, standing.sizes = epoch + 1, 0, [], []
         if not is_torn:
             self.parts.schedule.epoch(self.judge.judged(self._latest))
-            if self.checkpoints.due(min(PAUSE_S, spec.checkpoint_every_s)) or self.is_stopped or self._is_over():
+            if self._is_due(min(PAUSE_S, spec.checkpoint_every_s)) or self.is_stopped or self._is_over():
                 self._save()
 
     def _judge(self, metrics: dict[str, float], more: dict[str, float], *, is_torn: bool) -> None:
@@ -337,12 +341,15 @@ class Loop:
         is_waiting = patience is not None and not self.judge.is_blind and standing.step == 0
         return is_waiting and standing.epoch - 1 - standing.best_epoch >= (patience or 0)
 
+    def _is_due(self, pause_s: float) -> bool:
+        return bool(self.job.team.first(self.checkpoints.due(pause_s)))
+
     def _save(self) -> None:
         """Write a checkpoint of this moment."""
         since = monotonic()
-        if not is_finite(self.module):
+        if self.job.team.any(not is_finite(self.module)):
             return  # the next step shows it; the last checkpoint is of before
-        self.checkpoints.save(capture(self.parts, self.standing, self.settled), since=since)
+        self.checkpoints.save(capture(self.parts, self.standing, self.settled, self.job.team), since=since)
         self._start = None
 
     def _end(self) -> None:
@@ -350,7 +357,8 @@ class Loop:
         if self.checkpoints.error:
             self.job.session.note("checkpoint_error", self.checkpoints.error)
         assert self.checkpoints.best is not None  # one epoch at least was run
-        restore(self.module, self.checkpoints.best)
+        if self.job.team.n == 1:  # of several, each one ends here: the best weights lie on the disk
+            restore(self.module, self.checkpoints.best)
         self.module.eval()
         outcome = self.outcome
         outcome.best_epoch = self.standing.best_epoch

@@ -36,3 +36,12 @@ def no_room(device: torch.device, doing: str) -> LeptonError:
         "Use a smaller model, or a device with more memory: %lepton devices",
         code="failed",
     )
+
+
+def no_room_here(device: torch.device, n_rows: int, n_parts: int) -> LeptonError:
+    """Return the error of a step of one of several processes: it cannot try again while the others wait for it."""
+    return LeptonError(
+        f"The memory of {device} is too small for a step of {-(-n_rows // n_parts)} rows.",
+        f"Let them go through in smaller parts, with the same gradient: --accumulate {2 * n_parts}",
+        code="failed",
+    )

@@ -65,7 +65,17 @@ def preflight(
     check_arguments(model, spec.params, name=spec.model, data=data)
     if is_estimator(model):
         refuse_flags(spec, spec.model)
+        if n_devices(spec.devices) > 1:
+            raise LeptonError(
+                f"--devices {spec.devices} means nothing for '{spec.model}', a scikit-learn estimator.",
+                "Leave it out: an estimator trains on one device.",
+            )
         return
+    if spec.shard and n_devices(spec.devices) < 2:
+        raise LeptonError(
+            f"--shard lays a model out over several devices, and --devices {spec.devices} is one.",
+            "Ask for more, such as --devices 2, or leave it out.",
+        )
     full_name(spec.metric)
     for word in spec.augment:
         if f"augment:{word}" not in named:
@@ -88,6 +98,18 @@ def _check_names(spec: Train, named: Collection[str], own: Mapping[str, Any]) ->
         torch_names.loss_class(spec.loss)
     elif "loss" in own:
         torch_names.refuse_losses(own["loss"])
+
+
+def n_devices(said: str) -> int:
+    """Return how many devices ``--devices`` asks for; one where it says neither how many nor which.
+
+    Examples
+    --------
+    >>> n_devices("4"), n_devices("0,1"), n_devices("auto")
+    (4, 2, 1)
+    """
+    named = [name for name in said.split(",") if name.strip()]
+    return int(said) if said.strip().isdigit() else len(named)
 
 
 def augment_of(word: str) -> tuple[str, float]:

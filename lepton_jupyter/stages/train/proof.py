@@ -112,8 +112,9 @@ class Proof:
 
     def close(self) -> None:
         """End the process and remove what was handed over."""
-        if self._process is not None:
-            end_exporter(self._process)
+        if self._process is None:
+            return  # nothing was handed over by us: what lies there is another process's
+        end_exporter(self._process)
         for name in ("model.pkl", "final.safetensors", "final.onnx"):
             (self.folder / name).unlink(missing_ok=True)
 

@@ -13,6 +13,8 @@ from lepton_jupyter.stages.train.checkpoints import restore, snapshot
 from lepton_jupyter.stages.train.job import History
 from lepton_jupyter.stages.train.randomness import random_state, set_random_state
 from lepton_jupyter.stages.train.schedules import Schedule
+from lepton_jupyter.stages.train.sharding import laid_out, own_part, whole
+from lepton_jupyter.stages.train.team import ALONE, Team
 
 
 @dataclass
@@ -85,7 +87,7 @@ class Parts:
     device: torch.device
 
 
-def capture(parts: Parts, standing: Standing, settled: dict[str, Any]) -> dict[str, Any]:
+def capture(parts: Parts, standing: Standing, settled: dict[str, Any], team: Team = ALONE) -> dict[str, Any]:
     """Return copies of all that moves, on the CPU.
 
     Parameters
@@ -102,10 +104,11 @@ def capture(parts: Parts, standing: Standing, settled: dict[str, Any]) -> dict[s
         "average": _copied(parts.average.state_dict()) if parts.average is not None else None,
         "generator": parts.generator.get_state(),
         "random": random_state(parts.device),
+        "randoms": team.random_states(random_state(parts.device)),
     }
 
 
-def put_back(parts: Parts, state: dict[str, Any]) -> Standing:
+def put_back(parts: Parts, state: dict[str, Any], team: Team = ALONE) -> Standing:
     """Put all that moves back to a captured state; return how far that was."""
     restore(parts.module, state["module"])
     parts.optimizer.load_state_dict(_copied(state["optimizer"]))
@@ -114,13 +117,18 @@ def put_back(parts: Parts, state: dict[str, Any]) -> Standing:
     if parts.average is not None and state["average"] is not None:
         parts.average.load_state_dict(state["average"])
     parts.generator.set_state(state["generator"])
-    set_random_state(state["random"], parts.device)
-    return Standing.of_dict(_copied(state["standing"]))
+    standing = Standing.of_dict(_copied(state["standing"]))
+    states = state.get("randoms") or [state["random"]]
+    set_random_state(states[team.rank] if len(states) == team.n else state["random"], parts.device)
+    if len(states) != team.n:  # another number of devices than before
+        team.seed(standing.epoch, standing.step)
+    return standing
 
 
 def is_finite(module: nn.Module) -> bool:
-    """Whether every weight is a finite number."""
-    weights = [weight.detach() for weight in module.parameters() if weight.is_floating_point() and weight.numel()]
+    """Whether every weight that lies in this process is a finite number."""
+    weights = [own_part(weight.detach()) for weight in module.parameters() if weight.is_floating_point()]
+    weights = [weight for weight in weights if weight.numel()]
     if not weights:
         return True
     norms = torch._foreach_norm(weights, float("inf"))
@@ -130,7 +138,7 @@ def is_finite(module: nn.Module) -> bool:
 def _copied(value: Any) -> Any:
     """Return a nested state with copies of its tensors on the CPU."""
     if isinstance(value, torch.Tensor):
-        return value.detach().cpu().clone()
+        return whole(value.detach()).cpu().clone()
     if isinstance(value, dict):
         return {key: _copied(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -139,8 +147,11 @@ def _copied(value: Any) -> Any:
 
 
 def _lay_out(optimizer: torch.optim.Optimizer) -> None:
-    """Lay the optimizer's tensors out as the weights are (channels last, say): fused steps want that."""
+    """Lay the optimizer's tensors out as the weights are (channels last, shards): fused steps want that."""
     for weight, state in optimizer.state.items():
         for key, value in state.items():
-            if isinstance(value, torch.Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+            if not isinstance(value, torch.Tensor) or value.shape != weight.shape:
+                continue
+            value = state[key] = laid_out(value, weight)
+            if value.stride() != weight.stride():
                 state[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)

@@ -13,8 +13,9 @@ from lepton_jupyter.stages.train.augment import Augment
 from lepton_jupyter.stages.train.average import Average
 from lepton_jupyter.stages.train.batches import Batch
 from lepton_jupyter.stages.train.feed import Tensors
-from lepton_jupyter.stages.train.memory import free_memory, is_out_of_memory, no_room
+from lepton_jupyter.stages.train.memory import free_memory, is_out_of_memory, no_room, no_room_here
 from lepton_jupyter.stages.train.schedules import Schedule
+from lepton_jupyter.stages.train.team import ALONE, Team
 
 STRIDE_S = 0.1  # what a stop waits for at most, but for a step that takes longer
 
@@ -48,11 +49,12 @@ class Strides:
         average: Average | None = None,
         augment: Augment | None = None,
         generator: torch.Generator | None = None,
+        team: Team = ALONE,
     ) -> None:
         self.weights = list(weights)
         self.loss_of, self.optimizer, self.schedule = loss_of, optimizer, schedule
         self.n_parts, self.clip, self.average = n_parts, clip, average
-        self.augment, self.generator = augment, generator
+        self.augment, self.generator, self.team = augment, generator, team
         self.losses: list[float] = []
         self.sizes: list[int] = []
         self.norm: torch.Tensor | None = None
@@ -72,12 +74,12 @@ class Strides:
             found.append(self.step(batch))
             self.sizes.append(len(batch[1]))
         if found:
-            self.losses += torch.stack(found).tolist()  # the only wait for the device
+            self.losses += self.team.losses(torch.stack(found))  # the only wait for the device
         self.seconds = perf_counter() - started
         self.n_done = len(found)
         if found:
             fitting = int(self.n_done * STRIDE_S / max(self.seconds, 1e-6))
-            self.n_next = max(1, min(2 * self.n_done, fitting))
+            self.n_next = int(self.team.first(max(1, min(2 * self.n_done, fitting))))
         return self.n_done
 
     def step(self, batch: Batch) -> torch.Tensor:
@@ -87,6 +89,7 @@ class Strides:
         if self.augment is not None:
             assert self.generator is not None
             inputs, target = self.augment(inputs, target, self.generator)
+        inputs, target = self.team.share(inputs, target)
         loss = self.gradients(inputs, target)
         if self.clip is not None:
             self.norm = nn.utils.clip_grad_norm_(self.weights, self.clip)
@@ -114,6 +117,8 @@ class Strides:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+                if self.team.n > 1:  # the others are in the middle of an exchange
+                    raise no_room_here(target.device, len(target), self.n_parts) from error
                 if self.n_parts >= len(target):
                     raise no_room(target.device, "take a step") from error
             self.n_parts = min(2 * self.n_parts, len(target))
@@ -128,12 +133,11 @@ class Strides:
             loss.backward()
             return loss.detach().reshape(())
         n_rows = len(target)
-        size = -(-n_rows // self.n_parts)
         total = torch.zeros((), device=target.device)
-        for start in range(0, n_rows, size):
-            part = target[start : start + size]
-            loss = self.loss_of(tuple(tensor[start : start + size] for tensor in inputs), part)
-            loss = loss * (len(part) / n_rows)  # so that the sum is the mean over the batch
-            loss.backward()
+        for start, end in self.team.parts(n_rows, self.n_parts):
+            with self.team.part(is_last=end == n_rows):
+                loss = self.loss_of(tuple(tensor[start:end] for tensor in inputs), target[start:end])
+                loss = loss * ((end - start) / n_rows)  # so that the sum is the mean over the batch
+                loss.backward()
             total += loss.detach().reshape(())
         return total

@@ -18,6 +18,7 @@ from lepton_jupyter.stages.train.judged import Judge
 from lepton_jupyter.stages.train.losses import Loss
 from lepton_jupyter.stages.train.memory import free_memory, is_out_of_memory, no_room
 from lepton_jupyter.stages.train.precision import Precision
+from lepton_jupyter.stages.train.team import ALONE, Team
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Validation:
     judge: Judge
     precision: Precision
     chunk_rows: int = CHUNK_ROWS
+    team: Team = ALONE
 
     def run(self, module: nn.Module) -> dict[str, float]:
         """Return the metrics, in original units; the module is left in evaluation mode.
@@ -53,7 +55,7 @@ class Validation:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if self.chunk_rows == 1 or not isinstance(self.held, Rows):
+                if self.chunk_rows == 1 or not isinstance(self.held, Rows) or self.team.n > 1:
                     raise no_room(self.precision.device, "validate") from error
             self.chunk_rows //= 2
             free_memory()
@@ -62,20 +64,27 @@ class Validation:
         __tracebackhide__ = True
         module.eval()
         own = getattr(module, "validation_step", None)
-        losses, sizes, outputs, targets = [], [], [], []
+        losses, sizes, outputs, targets = [], [], [], []  # of the batches that are this process's own
         with torch.no_grad(), self.precision.context():
-            for inputs, target in self._parts():
+            for (inputs, target), is_own in self.team.dealt(self._parts()):
                 output = first_tensor(self.feed.call(module, inputs))
                 if own is None:
                     value = self.loss(output, target)
                 else:
                     answer = own((*inputs, target))
                     value = answer["loss"] if isinstance(answer, dict) else answer
+                if not is_own:
+                    continue
                 losses.append(value.detach().reshape(()))
                 sizes.append(len(target))
                 outputs.append(output)
                 if not isinstance(self.held, Rows):
                     targets.append(target)
+        found = self.team.collected(losses, sizes, outputs, targets)
+        return self.team.told(self._judged(*found) if found is not None else {})
+
+    def _judged(self, losses: list[Any], sizes: list[int], outputs: list[Any], targets: list[Any]) -> dict[str, float]:
+        """Return the metrics of what was found batch by batch."""
         head = self.judge.head
         if isinstance(self.held, Rows):
             values = self.held.values

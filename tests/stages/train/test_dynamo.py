@@ -51,3 +51,29 @@ def test_an_optimizer_works_as_torchs_own_without_its_compiler_and_with_it(optim
     assert loaded, "torch no longer loads its compiler for an optimizer: stages/train/dynamo.py can go"
     assert (was_loaded, is_grad_enabled) == (False, True)
     assert weights == expected
+
+
+WRAPPED = """
+import json, os, sys, tempfile
+import torch
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from lepton_jupyter.stages.train.dynamo import spare_wrapper
+
+store = tempfile.NamedTemporaryFile()
+dist.init_process_group("gloo", init_method=f"file://{store.name}", rank=0, world_size=1)
+module = torch.nn.Linear(3, 2)
+with spare_wrapper():
+    wrapped = DistributedDataParallel(module)
+wrapped(torch.ones(1, 3)).sum().backward()
+was_loaded = "torch._dynamo" in sys.modules
+import torch._dynamo
+wrapped(torch.ones(1, 3)).sum().backward()
+print(json.dumps([was_loaded, torch._dynamo.utils.get_optimize_ddp_mode(), module.weight.grad.tolist()]))
+dist.destroy_process_group()
+"""
+
+
+def test_the_wrapper_of_several_processes_is_made_without_the_compiler() -> None:
+    found = subprocess.run([sys.executable, "-c", WRAPPED], capture_output=True, text=True, check=True).stdout
+    assert json.loads(found) == [False, "ddp_optimizer", [[2.0] * 3] * 2]

@@ -396,6 +396,8 @@ def test_a_metric_of_another_task_or_without_validation_rows_is_refused(
         ({"augment": ("flip=2",)}, "flip takes a share of the images, at most 1, not '2'", "flip=0.5"),
         ({"augment": ("crop=1.5",)}, "crop takes a whole number of pixels", "crop=4"),
         ({"augment": ("noise=nan",)}, "noise takes a number more than 0", ""),
+        ({"shard": True}, "--shard lays a model out over several devices, and --devices auto is one", "--devices 2"),
+        ({"shard": True, "devices": "1"}, "--devices 1 is one", "--devices 2"),
     ],
 )
 def test_nonsense_is_refused_in_the_asking_process(flags: Any, said: str, hint: str) -> None:
@@ -432,13 +434,15 @@ def test_the_notebooks_own_names_are_looked_at_where_they_are_at_hand() -> None:
         {"checkpoint_every_s": 5.0},
         {"label_smoothing": 0.1},
         {"resume": "ab12"},
+        {"devices": "2"},
+        {"devices": "0,1"},
     ],
 )
 def test_flags_of_the_loop_mean_nothing_for_an_estimator_and_are_refused_at_once(flags: Any) -> None:
     from sklearn.linear_model import LogisticRegression
 
     flag = "--" + next(iter(flags)).replace("_", "-")
-    with pytest.raises(LeptonError, match=f"{flag} means nothing for 'clf', a scikit-learn estimator"):
+    with pytest.raises(LeptonError, match=f"{flag}.* means nothing for 'clf', a scikit-learn estimator"):
         preflight(LogisticRegression(), Train(model="clf", data="d", **flags), named=(), data="d")
 
 

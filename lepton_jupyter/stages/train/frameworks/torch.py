@@ -18,7 +18,7 @@ from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.stages.data.plan import Mode, Plan, apply_plan, fit_plan
 from lepton_jupyter.stages.data.plan_graph import plan_graph
-from lepton_jupyter.stages.train.checkpoints import Checkpoints, read_checkpoint, restore
+from lepton_jupyter.stages.train.checkpoints import Checkpoints, Unwritten, read_checkpoint, restore
 from lepton_jupyter.stages.train.checks import N_ROWS, check_first_batch, first_output, mixes_rows
 from lepton_jupyter.stages.train.construct import construct, facts_of, names_arguments
 from lepton_jupyter.stages.train.dynamo import spare_compiler
@@ -149,7 +149,8 @@ class TorchFramework:
         scaling = _scaling(job)
         fitted.head, output = check_first_batch(job, fitted.module, fitted.feed, fitted.example, scaling)
         fitted.proof = proof
-        loop = None if job.is_finishing else _loop(fitted, job, like=tuple(output[0].shape[1:]))
+        is_here = not job.is_finishing and job.ranks is None
+        loop = _loop(fitted, job, like=tuple(output[0].shape[1:])) if is_here else None
         if not job.is_trial:
             fitted.outcome.why_not = _mixing(fitted, job, output[0])
         if fitted.outcome.why_not:
@@ -157,8 +158,14 @@ class TorchFramework:
             job.session.note("why_not_exportable", fitted.outcome.why_not)
         elif not job.is_trial:
             proof.begin(fitted.module, fitted.feed, fitted.example, name=job.name)
-        if loop is None:
+        if job.is_finishing:
             _restore_best(fitted, job)
+        elif loop is None:
+            from lepton_jupyter.stages.train.distributed import train_in_ranks
+
+            why_not = fitted.outcome.why_not
+            fitted.outcome = train_in_ranks(fitted.module, job, each_look=proof.poll)
+            fitted.outcome.why_not = why_not
         else:
             loop.run()
         fitted.module.to("cpu").eval()
@@ -279,8 +286,9 @@ def _made(model: Any, job: Job, *, is_embedding: bool) -> TorchFitted:
 def _loop(fitted: TorchFitted, job: Job, *, like: tuple[int, ...]) -> Loop:
     """Return a training that begins with the first step, or with the last checkpoint in the run's folder."""
     __tracebackhide__ = True
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    checkpoints = Checkpoints(job.session.folder / "checkpoints")
+    team = job.team
+    device = team.device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    checkpoints = (Checkpoints if team.is_first else Unwritten)(job.session.folder / "checkpoints")
     going_on = checkpoints.last()
     settled = going_on["settled"] if going_on is not None else {}
     precision = settle_precision(settled.get("precision", job.spec.precision), device)
@@ -290,7 +298,8 @@ def _loop(fitted: TorchFitted, job: Job, *, like: tuple[int, ...]) -> Loop:
     batch_size = settled.get("batch_size")
     batches = batches_of(job, fitted, "train", loss=loss, like=like, device=device, batch_size=batch_size)
     if settled:
-        torch.set_num_threads(settled["threads"])
+        most = settled["threads"] if team.n == 1 else torch.get_num_threads()  # ranks share the cores
+        torch.set_num_threads(min(most, settled["threads"]))
     elif device.type == "cpu":
         settle_threads(fitted.module, fitted.feed, fitted.example, batch_size=batches.batch_size or N_ROWS)
     assert fitted.proof is not None
