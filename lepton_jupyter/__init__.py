@@ -6,7 +6,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_OTHERS = ("load", "save", "log", "window", "check", "retraining")
+_OTHERS = ("load", "save", "log", "checkpoint", "restore", "window", "check", "retraining")
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -40,6 +40,10 @@ class FollowedRun:
         Why somebody asked it to stop.
     ending : dict or None
         The end that the supervisor wrote, until `end` makes it seen: see `pull`.
+    begun_at : float
+        When its present supervisor was started.
+    n_restarts : int
+        How often it was started again after a death that counts.
     """
 
     def __init__(self, folder: RunFolder, record: RunRecord) -> None:
@@ -51,6 +55,9 @@ class FollowedRun:
         self.devices: tuple[str, ...] = ()
         self.stop_asked: str | None = None
         self.ending: Event | None = None
+        self.begun_at = 0.0
+        self.n_restarts = 0
+        self._logged: set[tuple[str, int]] | None = None
         self._lock = threading.RLock()
         self._kernel_events = EventReader(folder.kernel_events)
         self._supervisor_events = EventReader(folder.supervisor_events)
@@ -96,6 +103,7 @@ class FollowedRun:
             from_kernel = list(self._kernel_events.read())
             if from_supervisor and _is_end(from_supervisor[-1][1]):
                 self.ending = from_supervisor.pop()[1]
+            from_supervisor = [item for item in from_supervisor if not _is_end(item[1])]  # of an earlier life
             either = heapq.merge(
                 ((event.get("at", 0.0), 0, offset, event) for offset, event in from_kernel),
                 ((event.get("at", 0.0), 1, offset, event) for offset, event in from_supervisor),
@@ -104,6 +112,8 @@ class FollowedRun:
             n_new = 0
             for _, place, offset, event in either:
                 self._merged[place] = offset
+                if self._is_told_again(event):
+                    continue
                 self._put(event, ("kernel", "supervisor")[place])
                 n_new += 1
             self._flush()
@@ -118,6 +128,32 @@ class FollowedRun:
             self._put({"kind": "state", "state": state, **when, **told, **data}, "backend")
             self.ending = None
             self.close()
+
+    def go_on(self, why: str, *, is_counted: bool) -> None:
+        """Put a run whose processes are dead back into the queue: it goes on from its checkpoint."""
+        with self._lock:
+            self._merged[1] = max(self._merged[1], self._supervisor_events.offset)
+            self.ending = None
+            n_restarts = self.n_restarts + is_counted
+            told = {"restarting": why, "restarts": n_restarts, "needs": f"to go on: {why}"}
+            self._put({"kind": "state", "state": "queued", **told}, "backend")
+            self._put({"kind": "note", "key": "restart_reason", "value": why}, "backend")
+            self._put({"kind": "note", "key": "restarts", "value": n_restarts}, "backend")
+
+    def _is_told_again(self, event: Event) -> bool:
+        """Whether a run that goes on from a checkpoint tells of steps that it had told of before it died."""
+        if self._logged is None or event.get("kind") != "metric" or not isinstance(event.get("values"), dict):
+            return False
+        event["values"] = {
+            name: value for name, value in event["values"].items() if (name, event.get("step", 0)) not in self._logged
+        }
+        return not event["values"]
+
+    def _remember(self) -> None:
+        """Know every metric's steps from now on: some may come again."""
+        if self._logged is None:
+            told = (event for _, event in EventReader(self.folder.events).read())
+            self._logged = {pair for event in (*told, *self._unwritten) for pair in _steps(event)}
 
     def events_after(self, seq: int, reader: EventReader) -> Iterator[Event]:
         """Yield the merged events behind a sequence number; `reader` is the caller's own, on `folder.events`."""
@@ -163,10 +199,28 @@ class FollowedRun:
                 self.devices = tuple(filter(None, str(event["device"] or "").split(",")))
             if event.get("state") == "stopping":
                 self.stop_asked = str(event.get("why", ""))
+            if event.get("state") == "starting":
+                self.begun_at = float(event.get("at", 0.0))
+            if "restarting" in event:
+                self.n_restarts = int(event.get("restarts", 0))
+                self.supervisor = self.kernel = None
+                self.devices = ()
+                self._remember()
+        if event["kind"] == "note" and event.get("key") in ("resumed", "restarts"):
+            self._remember()
+        if self._logged is not None:
+            self._logged.update(_steps(event))
 
 
 def _is_end(event: Event) -> bool:
     return event.get("kind") == "state" and event.get("state") in ENDED
+
+
+def _steps(event: Event) -> list[tuple[str, int]]:
+    """Return the metrics of an event, each with its step."""
+    if event.get("kind") != "metric" or not isinstance(event.get("values"), dict):
+        return []
+    return [(name, event.get("step", 0)) for name in event["values"]]
 
 
 def _told(event: Event) -> Event:

@@ -16,7 +16,7 @@ from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import JournalEntry, RunView, VersionView
 from lepton_jupyter.stages.maintain.decide import SAID
 
-MAKERS = ("train", "cell", "save")
+MAKERS = ("train", "tune", "cell", "save")
 
 
 class Journal:

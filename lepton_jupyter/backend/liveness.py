@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from signal import SIGKILL
 from subprocess import Popen
@@ -31,7 +32,7 @@ def is_dead(home: Home, run: FollowedRun, child: Popen[bytes] | None) -> bool:
         return not is_held(path)
     if not path.exists():
         return False  # the runtime folder was swept; the supervisor sees it within a second
-    return time.time() - (run.view.started_at or 0.0) > START_GRACE_S
+    return time.time() - run.begun_at > START_GRACE_S
 
 
 def died(run: FollowedRun, *, was_watched: bool) -> tuple[str, Failure]:
@@ -58,14 +59,33 @@ def died(run: FollowedRun, *, was_watched: bool) -> tuple[str, Failure]:
     return "failed", Failure(message=message, hint=where, code="failed", detail=last_lines)
 
 
-def sweep(run: FollowedRun, state: str, failure: Failure) -> None:
-    """End what outlived the supervisor, and make the executed notebook tell the truth."""
+def sweep(home: Home, run: FollowedRun) -> None:
+    """End what outlived the supervisor, and remove its sockets."""
     from lepton_jupyter.runner.sweep import sweep_session  # the runner is needed for the dead only
 
     if run.kernel is not None:
         sweep_session(run.kernel)
     if run.supervisor is not None:
         run.supervisor.send_group(SIGKILL)
+    for path in home.runtime().kernels.glob(f"{run.view.run_id[:12]}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def tidy(run: FollowedRun) -> None:
+    """Remove what only a living run needs: room that it reserved, files that it was in the middle of writing."""
+    run.folder.reserve.unlink(missing_ok=True)
+    for path in run.folder.root.glob("**/.*.tmp"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def correct_notebook(run: FollowedRun, state: str, failure: Failure) -> None:
+    """Make the executed notebook of a run whose supervisor is dead tell the truth."""
     if not run.folder.notebook.exists():
         return
     from lepton_jupyter.runner.truth import repair_notebook

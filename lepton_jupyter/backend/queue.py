@@ -6,17 +6,17 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from lepton_jupyter.core.paths import Runtime
-from lepton_jupyter.core.processes import Lock, is_held
+from lepton_jupyter.backend.devices import Devices, n_cpu_slots
+from lepton_jupyter.backend.turns import Turns
+from lepton_jupyter.core.devices import Choice, choose
+from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.core.leases import LeaseFolder, sign
+from lepton_jupyter.core.paths import Home
+from lepton_jupyter.core.processes import Lock
+from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import RunView
 
-
-def n_cpu_slots() -> int:
-    """Return how many computing runs this machine takes at once: ``LEPTON_CPU_SLOTS``, else its cores."""
-    said = os.environ.get("LEPTON_CPU_SLOTS", "")
-    if said.isdigit() and int(said) > 0:
-        return int(said)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+RANKS = {"high": 0, "normal": 1, "low": 2}
 
 
 def n_scheduled_slots() -> int:
@@ -47,6 +47,11 @@ class Lease:
         """What a process must inherit to hold it."""
         return [lock.descriptor for lock in self.locks]
 
+    def sign(self, pid: int, run_id: str) -> None:
+        """Say for whom it is held."""
+        for lock in self.locks:
+            sign(lock, pid, run_id)
+
     def release(self) -> None:
         """Let go; whoever inherited it holds it on."""
         for lock in self.locks:
@@ -54,33 +59,89 @@ class Lease:
 
 
 class Slots:
-    """The devices of this machine. A lease is a lock on a device's file: it ends with its last user.
+    """The devices of this machine, and which of them may be taken now.
 
-    Attributes
+    Parameters
     ----------
-    names : tuple of str
-        ``cpu-0``, ``cpu-1`` …
+    home : Home
+        Whose backend asks.
+    folder : LeaseFolder, optional
+        Where the host's lock files lie.
     """
 
-    def __init__(self, runtime: Runtime, n_slots: int | None = None) -> None:
-        self.runtime = runtime
-        self.names = tuple(f"cpu-{index}" for index in range(n_slots or n_cpu_slots()))
+    def __init__(self, home: Home, folder: LeaseFolder | None = None) -> None:
+        self.folder = folder or LeaseFolder.current()
+        self.devices = Devices()
+        self._turns = Turns(self.folder, home)
+        self._is_checked = False
 
-    def take(self, taken: Collection[str]) -> Lease | None:
-        """Take the lease of a free device, or return None.
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.devices.names
+
+    def choose(self, said: str) -> Choice:
+        """Return which devices would do for ``--devices``.
+
+        Raises
+        ------
+        LeptonError
+            If this machine can never have them.
+        """
+        return choose(said, self.names)
+
+    def ahead(self) -> set[str]:
+        """Return the devices for which other backends of this host have waited longer."""
+        return self._turns.ahead()
+
+    def settle(self, waited_for: Collection[str], *, has_taken: bool) -> None:
+        """Tell other backends what is waited for; who has just taken something goes behind them."""
+        if has_taken or not waited_for:
+            self._turns.end()
+        if waited_for:
+            self._turns.wait(waited_for)
+
+    def take(self, choice: Choice, taken: Collection[str]) -> Lease | None:
+        """Take all the devices of a choice, or none.
 
         Parameters
         ----------
+        choice : Choice
         taken : collection of str
-            Devices that runs have which are still there: after a sweep of the runtime folder their locks tell nothing.
+            Devices that this time are not to be had.
+
+        Raises
+        ------
+        LeptonError
+            If none of them can be leased, because of what lies in their place.
         """
-        for name in self.names:
-            if name in taken or is_held(self.runtime.lease(name)):
+        if not self._is_checked or not self.folder.root.is_dir():
+            self.folder.check()
+            self._is_checked = True
+        locks: dict[str, Lock] = {}
+        refused: list[LeptonError] = []
+        for name in choice.names:
+            if len(locks) == choice.n:
+                break
+            try:
+                lock = None if name in taken or self.folder.is_held(name) else self.folder.take(name)
+            except LeptonError as error:
+                refused.append(error)
                 continue
-            lock = Lock.take(self.runtime.lease(name))
             if lock is not None:
-                return Lease((name,), (lock,))
+                locks[name] = lock
+        if len(locks) == choice.n:
+            return Lease(tuple(locks), tuple(locks.values()))
+        for lock in locks.values():
+            lock.release()
+        if len(choice.names) - len(refused) < choice.n:
+            raise refused[0]
         return None
+
+
+def in_order(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return runs in the order in which they may start: by priority, inside one as they were asked for."""
+    return sorted(records, key=lambda record: RANKS.get(record.priority, RANKS["normal"]))
 
 
 def waits_for_device(view: RunView, needs: Mapping[str, bool], parents: Mapping[str, str | None]) -> bool:

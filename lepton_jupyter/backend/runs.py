@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
 from signal import SIGTERM
 from subprocess import Popen
+from typing import Any
 
 import msgspec
 
 from lepton_jupyter.backend.follow import FollowedRun
-from lepton_jupyter.backend.liveness import died, is_dead, sweep
-from lepton_jupyter.backend.queue import Lease, Slots, descendants, n_scheduled_slots, waits_for_device
+from lepton_jupyter.backend.liveness import correct_notebook, died, is_dead, sweep, tidy
+from lepton_jupyter.backend.queue import Lease, Slots, descendants, in_order, n_scheduled_slots, waits_for_device
+from lepton_jupyter.backend.restarts import after_restarts, may_go_on
 from lepton_jupyter.backend.starting import SUPERVISOR, Starter
 from lepton_jupyter.backend.store import Store
+from lepton_jupyter.core.devices import Choice, is_cpu
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import Home
-from lepton_jupyter.core.processes import Identity, reap
+from lepton_jupyter.core.processes import Identity, is_held, reap
 from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import DeviceView, Failure, RunView
 
@@ -26,6 +30,7 @@ log = logging.getLogger("lepton.backend")
 
 PROBE_S = 0.5  # how often an active run's lock is looked at, and its view saved
 SECOND_STOP_S = 2.0  # requests closer than this are one
+HOLDERS_S = 1.0  # how often a waiting run says who holds what it waits for
 N_RECENT = 100
 
 OnEnd = Callable[[FollowedRun, str], int | None]
@@ -60,6 +65,8 @@ class Runs:
         self._finishing: set[str] = set()
         self._probed_at: dict[str, float] = {}
         self._stopped_at: dict[str, float] = {}
+        self._holders: list[DeviceView] = []
+        self._looked_at = -HOLDERS_S
         self._lock = threading.RLock()
         self.wake = threading.Event()
 
@@ -148,7 +155,7 @@ class Runs:
                 continue
             run.pull()
             if run.ending is not None:
-                self._finish_soon(run, str(run.ending["state"]), _failure(run.ending.get("error")))
+                self._end_or_go_on(run, run.ending)
             elif time.monotonic() - self._probed_at.get(run.view.run_id, 0.0) > PROBE_S:
                 self._probe(run)
         if self.is_accepting:
@@ -165,50 +172,102 @@ class Runs:
             self._bury(run, was_watched=True)
 
     def _bury(self, run: FollowedRun, *, was_watched: bool) -> None:
+        """End a run whose supervisor is gone without a word, or let it go on."""
         state, failure = died(run, was_watched=was_watched)
-        sweep(run, state, failure)
-        self._finish_soon(run, state, failure)
+        sweep(self.home, run)
+        tidy(run)
+        if not self._goes_on(run, failure.message.partition(": ")[2], is_counted=state != "lost"):
+            correct_notebook(run, state, failure)
+            self._finish_soon(run, state, after_restarts(failure, run.n_restarts))
+
+    def _end_or_go_on(self, run: FollowedRun, ending: dict[str, Any]) -> None:
+        """End a run as its supervisor says; one whose kernel was killed may go on."""
+        if ending.get("died"):
+            tidy(run)
+        failure = _failure(ending.get("error"))
+        if ending.get("died") and self._goes_on(run, failure.message if failure else "its kernel was killed"):
+            return
+        bad = after_restarts(failure, run.n_restarts) if ending.get("died") else failure
+        self._finish_soon(run, str(ending["state"]), bad)
+
+    def _goes_on(self, run: FollowedRun, why: str, *, is_counted: bool = True) -> bool:
+        """Put a dead run back into the queue where it can go on from a checkpoint; return whether it does."""
+        with self._lock:
+            if run.view.run_id in self._finishing or not may_go_on(run, is_counted=is_counted):
+                return False
+            log.warning("run %s goes on from its checkpoint: %s", run.view.run_id, why)
+            shutil.rmtree(run.folder.bundle, ignore_errors=True)  # made when it was killed: it makes one again
+            run.go_on(why, is_counted=is_counted)
+            self.store.save_run(run.view)
+        self.wake.set()
+        return True
 
     # -- the queue
 
     def _start_queued(self) -> None:
+        """Start what may start, in order. What one waits for is kept free from those behind it."""
         with self._lock:
-            active = self.active()
-            started = [run for run in active if run.view.state != "queued"]
-            needs = {run.view.run_id: run.record.needs_device for run in active}
-            parents = {run.view.run_id: run.view.parent for run in active}
-            taken = {name for run in started for name in run.devices}
+            active = {run.view.run_id: run for run in self.active()}
+            started = [run for run in active.values() if run.view.state != "queued"]
+            queued = [
+                run
+                for run in active.values()
+                if run.view.state == "queued" and run.view.run_id not in self._finishing and not self._is_leaving(run)
+            ]
+            needs = {run_id: run.record.needs_device for run_id, run in active.items()}
+            parents = {run_id: run.view.parent for run_id, run in active.items()}
             n_free = n_scheduled_slots() - sum(run.record.schedule is not None for run in started)
-            is_full = False
-            for run in active:
-                if run.view.state != "queued" or run.view.run_id in self._finishing:
-                    continue
-                if run.record.schedule is not None:
+            held = {name for run in started for name in run.devices}
+            wanted: set[str] = set()
+            has_taken = False
+            kept = self.slots.ahead() if queued else set()
+            for record in in_order([run.record for run in queued]):
+                run = active[record.run_id]
+                if record.schedule is not None:
                     n_free -= 1
                     if n_free < 0:
                         _say(run, f"other scheduled runs to end; {n_scheduled_slots()} go on at once")
                         continue
-                lease: Lease | None = None
-                if waits_for_device(run.view, needs, parents):
-                    lease = None if is_full else self.slots.take(taken)
-                    if lease is None:
-                        is_full = True
-                        self._say_waiting(run, started)
-                        continue
-                    taken.update(lease.names)
+                if not waits_for_device(run.view, needs, parents):
+                    self._start(run, None)
+                    continue
+                try:
+                    choice = self.slots.choose(record.devices)
+                    lease = self.slots.take(choice, held | kept | wanted)
+                except LeptonError as error:  # it can never start
+                    self._finish_soon(run, "failed", Failure(**{**error.to_dict(), "code": "failed"}))
+                    continue
+                if lease is None:
+                    wanted.update(choice.names)
+                    self._say_waiting(run, choice)
+                    continue
+                has_taken = True
+                held.update(lease.names)
                 self._start(run, lease)
+            self.slots.settle(wanted, has_taken=has_taken)
 
-    def _say_waiting(self, run: FollowedRun, started: list[FollowedRun]) -> None:
-        held = ", ".join(
-            f"{', '.join(other.devices)} by {other.view.title} ({other.view.run_id})"
-            for other in started
-            if other.devices
-        )
-        _say(run, f"a free device; held: {held or ', '.join(self.slots.names)}")
+    def _is_leaving(self, run: FollowedRun) -> bool:
+        """Whether the supervisor that a run had before is still there: no run is executed twice at once."""
+        child = self._children.get(run.view.run_id)
+        return (child is not None and child.poll() is None) or is_held(self.home.runtime().run_lock(run.view.run_id))
+
+    def _say_waiting(self, run: FollowedRun, choice: Choice) -> None:
+        many = f"{choice.n} free devices" if choice.n > 1 else "a free device"
+        now = time.monotonic()
+        if now - self._looked_at > HOLDERS_S:
+            self._looked_at, self._holders = now, [view for view in self.devices() if view.run_id or view.holder]
+        held = [
+            f"{view.name} by {f'{view.title} ({view.run_id})' if view.title else view.holder}"
+            for view in self._holders
+            if view.name in choice.names
+        ]
+        _say(run, f"{many}; held: {', '.join(held)}" if held else f"{many}: others have waited longer")
 
     def _start(self, run: FollowedRun, lease: Lease | None) -> None:
         try:
             child = self._starter.start(run, lease)
+            if lease is not None:
+                lease.sign(child.pid, run.view.run_id)
         except OSError as error:
             failure = Failure(message=f"Run {run.view.run_id} cannot be started: {error}.", code="failed")
             self._finish_soon(run, "failed", failure)
@@ -217,6 +276,7 @@ class Runs:
             if lease is not None:
                 lease.release()  # the supervisor has it now
         self._children[run.view.run_id] = child
+        self._looked_at = -HOLDERS_S
         who = Identity.of(child.pid)
         told = {"process": who.to_dict()} if who is not None else {}
         run.add("state", state="starting", device=",".join(lease.names) if lease else None, **told)
@@ -281,14 +341,19 @@ class Runs:
             run.supervisor.send(SIGTERM)
 
     def devices(self) -> list[DeviceView]:
-        """Return the devices and who holds them."""
-        holders = {name: run.view for run in self.active() if run.view.state != "queued" for name in run.devices}
-        return [
-            DeviceView(name=name, kind="cpu", run_id=view.run_id, title=view.title)
-            if (view := holders.get(name)) is not None
-            else DeviceView(name=name, kind="cpu")
-            for name in self.slots.names
-        ]
+        """Return the devices and who holds them, whatever user or home that is."""
+        ours = {name: run.view for run in self.active() if run.view.state != "queued" for name in run.devices}
+        found = []
+        for name in self.slots.names:
+            kind = "cpu" if is_cpu(name) else "gpu"
+            view = DeviceView(name=name, kind=kind, label=self.slots.devices.label(name))
+            holder = self.slots.folder.holder(name)
+            if name in ours:
+                view = msgspec.structs.replace(view, run_id=ours[name].run_id, title=ours[name].title)
+            if holder is not None:
+                view = msgspec.structs.replace(view, holder=holder.text, run_id=view.run_id or holder.run_id or None)
+            found.append(view)
+        return found
 
 
 def _failure(told: object) -> Failure | None:

@@ -56,7 +56,7 @@ class Service:
         self.versions = Versions(home, self.store)
         self.journal = Journal(home, self.store)
         self.endpoints = Endpoints(home, self.store)
-        self.runs = Runs(home, self.store, on_end=self._on_end, slots=Slots(self.runtime))
+        self.runs = Runs(home, self.store, on_end=self._on_end, slots=Slots(home))
         self._deletion = Deletion(home, self.store, self.runs, self.versions, self.endpoints)
         self.schedules = Schedules(home, self.store.engine, self.runs)
         self.alerts = Alerts(home, self.store.engine)

@@ -132,7 +132,7 @@ class Store:
         """Return the id of the newest run that makes a version of a model."""
         statement = (
             select(runs.c.run_id)
-            .where(runs.c.model == model, ~runs.c.is_deleted, runs.c.kind.in_(("train", "cell", "save")))
+            .where(runs.c.model == model, ~runs.c.is_deleted, runs.c.kind.in_(("train", "tune", "cell", "save")))
             .order_by(runs.c.submitted_at.desc())
             .limit(1)
         )

@@ -80,9 +80,25 @@ class Tracking:
         os.environ.update(SETTINGS)
         from mlflow.tracking import MlflowClient
 
+        if self.is_own and not self.home.mlflow_db.exists():
+            self._make_own(MlflowClient)
         self._client = MlflowClient(
             tracking_uri=self.uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or self.uri
         )
+
+    def _make_own(self, make_client: type[MlflowClient]) -> None:
+        """Make the tables of a home's own store beside it, and move it into place when it is whole.
+
+        Making them takes seconds, and MLflow cannot go on with a file in whose middle it was killed.
+        """
+        fresh = self.home.mlflow_db.with_suffix(".new")
+        for path in (fresh, fresh.with_name(f"{fresh.name}-journal")):
+            path.unlink(missing_ok=True)
+        try:
+            make_client(tracking_uri=f"sqlite:///{fresh}").search_experiments(max_results=1)
+        except Exception as error:
+            raise Unreachable(f"MLflow could not make its tables in {fresh}: {error!r}", code="unavailable") from error
+        fresh.replace(self.home.mlflow_db)
 
     @property
     def client(self) -> MlflowClient:

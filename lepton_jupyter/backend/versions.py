@@ -20,7 +20,7 @@ from lepton_jupyter.formats.evaluation import EvaluationRecord
 from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import RunView, VersionView
 
-MAKERS = ("train", "cell", "save")
+MAKERS = ("train", "tune", "cell", "save")
 CHAMPION = "champion"
 PREVIOUS = "previous"
 

@@ -13,6 +13,7 @@ import msgspec
 from lepton_jupyter.backend.keeper import failure_path, holder
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.core.processes import Identity, is_held, reap
+from lepton_jupyter.core.states import ENDED
 from lepton_jupyter.formats.endpoint import EndpointStatus
 from lepton_jupyter.formats.events import EventReader
 
@@ -31,7 +32,7 @@ def shut_down(home: Home) -> None:
         _end([who] if who is not None else [], is_group=False)
     _end(_run_processes(home), is_group=True)
     _end(_endpoint_processes(home), is_group=True)
-    for folder in (runtime.locks, runtime.leases, runtime.kernels):
+    for folder in (runtime.locks, runtime.kernels):
         shutil.rmtree(folder, ignore_errors=True)
     for path in (runtime.socket, failure_path(runtime)):
         path.unlink(missing_ok=True)
@@ -65,14 +66,16 @@ def _run_processes(home: Home) -> list[Identity]:
     for folder in sorted(home.runs.glob("*/run.json")):
         run = home.run(folder.parent.name)
         has_ended = False
-        for path in (run.events, run.supervisor_events):
+        for path in (run.supervisor_events, run.events):
+            was_last = False
             for _, event in EventReader(path).read():
                 if event.get("kind") != "state":
                     continue
-                has_ended = has_ended or event.get("state") in ("completed", "failed", "stopped", "lost")
+                was_last = event.get("state") in ENDED  # else: it was killed, and has gone on
                 for key, found in (("process", supervisors), ("kernel", kernels)):
                     if isinstance(event.get(key), dict):
                         found.append((run.run_id, Identity(**event[key])))
+            has_ended = has_ended or was_last
         if has_ended:
             supervisors = [each for each in supervisors if each[0] != run.run_id]
             kernels = [each for each in kernels if each[0] != run.run_id]

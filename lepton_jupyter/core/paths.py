@@ -178,6 +178,11 @@ class RunFolder:
         return self.root / "checkpoints"
 
     @property
+    def cell_state(self) -> Path:
+        """What a cell gave ``lepton.checkpoint``. Written by the kernel, of several ranks by the first."""
+        return self.checkpoints / "state.safetensors"
+
+    @property
     def bundle(self) -> Path:
         """The bundle of a training run. Written by the kernel, moved into place when whole."""
         return self.root / "bundle"
@@ -296,7 +301,7 @@ class Runtime:
         LeptonError
             If the folder belongs to another user or is a link.
         """
-        for folder in (self.root, self.locks, self.kernels, self.leases):
+        for folder in (self.root, self.locks, self.kernels):
             try:
                 folder.mkdir(mode=0o700, exist_ok=True)
             except FileNotFoundError:  # swept between two of these
@@ -319,11 +324,6 @@ class Runtime:
     def locks(self) -> Path:
         """One file a process."""
         return self.root / "locks"
-
-    @property
-    def leases(self) -> Path:
-        """One file a device."""
-        return self.root / "leases"
 
     @property
     def kernels(self) -> Path:
@@ -352,10 +352,6 @@ class Runtime:
     def endpoint_lock(self, name: str) -> Path:
         """Held by the endpoint while it lives."""
         return self.locks / f"endpoint-{name}"
-
-    def lease(self, device: str) -> Path:
-        """Held by whatever uses the device."""
-        return self.leases / device
 
 
 def new_run_id() -> str:

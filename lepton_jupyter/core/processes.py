@@ -54,7 +54,7 @@ class Lock:
                 tries += 1
                 if tries >= PROBE_TRIES:
                     return None
-                time.sleep(PROBE_PAUSE_S)  # `is_held` of another process may have it for a moment
+                pause_of_a_probe()
                 continue
             lock = cls(path, descriptor)
             if not lock.is_swept():
@@ -75,6 +75,11 @@ class Lock:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def pause_of_a_probe() -> None:
+    """Wait a moment: a look at a lock, by another process, holds it that long."""
+    time.sleep(PROBE_PAUSE_S)
 
 
 def is_held(path: Path) -> bool:

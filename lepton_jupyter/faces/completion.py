@@ -19,6 +19,7 @@ _LINE = re.compile(r"^\s*(?:[\w.,\s]+=\s*)?(?P<magic>%{1,2})lepton\s(?P<rest>.*)
 
 NAMES_OF: dict[tuple[str, str], tuple[str, ...]] = {
     ("train", "model"): ("model variable",), ("train", "data"): ("dataset", "table variable"),
+    ("tune", "model"): ("model variable",), ("tune", "data"): ("dataset", "table variable"),
     ("data", "name"): ("dataset",), ("data", "source"): ("table variable",),
     ("evaluate", "model"): ("model",), ("evaluate", "data"): ("dataset",), ("evaluate", "against"): ("model",),
     ("predict", "model"): ("model", "endpoint"), ("predict", "rows"): ("table variable",),

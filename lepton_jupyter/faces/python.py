@@ -19,8 +19,10 @@ PROG = "lepton."
 TAKES_OBJECTS = {
     "data": ("source",),
     "train": ("model", "data", "optimizer", "loss", "lr_scheduler", "augment"),
+    "tune": ("model", "data", "optimizer", "loss", "lr_scheduler", "augment"),
     "predict": ("rows",),
 }  # a value in place of a word; other positions take references, or our objects that have one
+TAKES_PARAMS = frozenset({"train", "tune"})  # an unknown keyword goes to the model
 TAKES_TABLES = frozenset({"source", "rows", "data"})
 
 
@@ -61,7 +63,7 @@ def _signature(spec: type[Verb]) -> inspect.Signature:
             continue
         default = inspect.Parameter.empty if field.is_required else field.default
         parameters.append(inspect.Parameter(field.name, either if field.is_positional else only, default=default))
-    if spec.verb == "train":
+    if spec.verb in TAKES_PARAMS:
         parameters.append(inspect.Parameter("model_params", inspect.Parameter.VAR_KEYWORD))
     return inspect.Signature(parameters)
 
@@ -84,7 +86,7 @@ def read(
             raise LeptonError(f"lepton.{spec.verb} got '{name}' twice.", f"Usage: {usage(spec)}")
         if name in fields:
             values[name] = value
-        elif spec.verb == "train":
+        elif spec.verb in TAKES_PARAMS:
             values["params"] = {**dict(keywords.get("params") or {}), **values.get("params", {}), name: value}
         else:
             raise LeptonError(
@@ -92,7 +94,7 @@ def read(
                 f"Type 'lepton.{spec.verb}?' for what they mean.",
                 code="not_found",
             )
-    if spec.verb == "train" and isinstance(keywords.get("params"), Mapping):
+    if spec.verb in TAKES_PARAMS and isinstance(keywords.get("params"), Mapping):
         values["params"] = {**keywords["params"], **values.get("params", {})}
     return _built(spec, asker, values)
 
@@ -218,6 +220,35 @@ def log(values: Mapping[str, float] | None = None, /, *, step: int | None = None
     from lepton_jupyter.faces.flows.load import log as flow
 
     flow({**(values or {}), **metrics}, step=step)
+
+
+def checkpoint(state: Mapping[str, Any]) -> None:
+    """Keep what a ``%%lepton train`` cell goes on from when it is killed: then the cell runs again.
+
+    Parameters
+    ----------
+    state : dict
+        Tensors, arrays, numbers, text, and dicts and lists of such. Every random generator is kept with it.
+
+    Examples
+    --------
+    In a cell::
+
+        state = lepton.restore() or {"epoch": 0}
+        for epoch in range(state["epoch"], 20):
+            ...
+            lepton.checkpoint({"epoch": epoch + 1, "model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    """
+    from lepton_jupyter.faces.flows.load import checkpoint as flow
+
+    flow(state)
+
+
+def restore() -> dict[str, Any] | None:
+    """Return what this run's cell last gave `checkpoint`, its random generators put back; None on a first start."""
+    from lepton_jupyter.faces.flows.load import restore as flow
+
+    return flow()
 
 
 def retraining(model: str, *, require: Sequence[str] = (), approve: bool = False) -> Any:

@@ -14,6 +14,7 @@ from lepton_jupyter.stages.evaluate import spec as evaluate
 from lepton_jupyter.stages.maintain import spec as maintain
 from lepton_jupyter.stages.monitor import spec as monitor
 from lepton_jupyter.stages.train import spec as train
+from lepton_jupyter.stages.tune import spec as tune
 from lepton_jupyter.stages.verbs import Verb
 
 _FLOWS = "lepton_jupyter.faces.flows."
@@ -50,6 +51,7 @@ class Command:
 COMMANDS: tuple[Command, ...] = (
     Command(data.Data, "data:data"),
     Command(train.Train, "train:train", train.TrainCell),
+    Command(tune.Tune, "tune:tune"),
     Command(evaluate.Evaluate, "evaluate:evaluate"),
     Command(deploy.Predict, "predict:predict"),
     Command(deploy.Deploy, "deploy:deploy"),

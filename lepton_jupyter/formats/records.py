@@ -75,8 +75,8 @@ class RunRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes
     ----------
     kind : str
-        ``train`` (a model by the engine), ``cell`` (``%%lepton train``), ``evaluate``, ``save``, ``notebook``,
-        ``monitor`` or ``retrain``.
+        ``train`` (a model by the engine), ``tune`` (many, of which the best is kept), ``cell`` (``%%lepton train``),
+        ``evaluate``, ``save``, ``notebook``, ``monitor`` or ``retrain``.
     title : str
         What a list shows: the model's or the notebook's name.
     command : str

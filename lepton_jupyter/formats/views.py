@@ -194,12 +194,26 @@ class JournalEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class DeviceView(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One device and who holds it."""
+    """One device and who holds it.
+
+    Attributes
+    ----------
+    kind : str
+        ``gpu`` (or a slice of one) or ``cpu`` (a slot).
+    run_id, title : str
+        The run that holds it, where it is one of this user's; of this home's, its title too.
+    holder : str
+        User and process that hold it, of any home on this host; empty where it is free.
+    label : str
+        What a GPU is called.
+    """
 
     name: str
     kind: str
     run_id: str | None = None
     title: str = ""
+    holder: str = ""
+    label: str = ""
 
 
 class DeployRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):

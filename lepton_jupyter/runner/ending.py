@@ -22,10 +22,19 @@ _NO_SPACE = f"[Errno {errno.ENOSPC}]"
 
 @dataclass(frozen=True)
 class Ending:
-    """The last state of a run and its reason, as `LeptonError.to_dict` writes one."""
+    """The last state of a run and its reason, as `LeptonError.to_dict` writes one.
+
+    Attributes
+    ----------
+    state : str
+    error : dict or None
+    has_died : bool
+        Whether something killed the kernel: the backend may let the run go on.
+    """
 
     state: RunState
     error: dict[str, str] | None = None
+    has_died: bool = False
 
 
 def failure(error: LeptonError) -> dict[str, str]:
@@ -105,7 +114,7 @@ def of_output(notebook: Any, folder: RunFolder) -> dict[str, str]:
 
 def write(events: EventWriter, end: Ending, folder: RunFolder) -> None:
     """Write the last event. Where the disk is full, the reserve makes room for it."""
-    data: dict[str, Any] = {"state": end.state}
+    data: dict[str, Any] = {"state": end.state, **({"died": True} if end.has_died else {})}
     if end.error is not None:
         data["error"] = end.error
     if not events.write("state", **data):

@@ -36,7 +36,7 @@ def prepare(run: RunSession) -> None:
     index = payload.read_index(run.files.payload)
     _extend_path(run.files.payload / payload.MODULES, index)
     sources.restore(index.cells, index.labels, shell)
-    if run.record.kind in ("train", "cell") and run.rank is None:
+    if run.record.kind in ("train", "tune", "cell") and run.rank is None:
         run.reserve_room()
     if run.record.kind == "cell" and shell is not None:
         if run.rank is None and len(run.devices) > 1:
@@ -116,7 +116,7 @@ def _is_stage(frame: tuple[str, int, str], run: RunSession) -> bool:
     if name.startswith(OURS) or "/IPython/core/" in name:
         return True
     is_cell = name not in payload.read_index(run.files.payload).cells and function == "<module>"
-    return is_cell and run.record.kind in ("train", "evaluate")
+    return is_cell and run.record.kind in ("train", "tune", "evaluate")
 
 
 def _place(frames: list[tuple[str, int, str]], shell: Any) -> str:

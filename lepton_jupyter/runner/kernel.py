@@ -19,6 +19,7 @@ from lepton_jupyter.core.errors import LeptonError, did_you_mean
 from lepton_jupyter.core.paths import RunFolder
 from lepton_jupyter.core.processes import Identity, boot_id, die_with_parent
 from lepton_jupyter.formats.records import RunRecord
+from lepton_jupyter.runner.memory import MemoryWatch
 from lepton_jupyter.runner.sweep import sweep_session
 
 READY_TIMEOUT_S = 120
@@ -67,6 +68,7 @@ class RunKernel:
         self._spec = _spec(record)
         self.manager._kernel_spec = self._spec
         self.client: Any = None
+        self._memory = MemoryWatch()
 
     def start(self, environment: Mapping[str, str], lease_fds: Sequence[int] = ()) -> Identity:
         """Start the process. Call it in the main thread: the parent-death signal belongs to the thread that forks.
@@ -138,6 +140,15 @@ class RunKernel:
         process = self._process
         return None if process is None else process.poll()
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether a signal ended it."""
+        return (self.exit_code() or 0) < 0
+
+    def why_ended(self) -> str:
+        """Return in words how it ended."""
+        return why_ended(self.exit_code(), self._memory)
+
     def interrupt(self) -> None:
         """Signal the kernel's process alone: in its group, loaders' workers would die of it."""
         if self.identity is not None:
@@ -177,12 +188,12 @@ class RunKernel:
                 path.unlink(missing_ok=True)
 
 
-def why_ended(code: int | None) -> str:
+def why_ended(code: int | None, memory: MemoryWatch) -> str:
     """Return in words how a kernel's process ended."""
     if code is None:
         return "the kernel does not answer"
     if code == -signal.SIGKILL:
-        return "the kernel was killed by the system (SIGKILL), perhaps for memory"
+        return f"the kernel was killed by the system {memory.text()}"
     if code < 0:
         try:
             name = signal.Signals(-code).name

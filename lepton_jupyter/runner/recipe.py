@@ -14,16 +14,19 @@ import msgspec
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.files import write_atomic
 from lepton_jupyter.core.paths import Home, RunFolder, new_run_id
-from lepton_jupyter.formats.bundle import encode
+from lepton_jupyter.formats.bundle import encode, open_bundle
 from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import VersionView
-from lepton_jupyter.runner.request import read_record
+from lepton_jupyter.runner import payload
+from lepton_jupyter.runner.request import read_record, stage_notebook
+from lepton_jupyter.stages.data.spec import DataFlags
 
 AGAIN = "  # again on "
+WHERE = ("model", "data", "name")  # of a training's struct: which model and rows, not how
 
 
 def recipe_of(home: Home, version: VersionView) -> RunRecord:
-    """Return the record of the training that made a version, if it can be repeated.
+    """Return the record of the training that made a version, if it can be repeated; of a search, its best trial's.
 
     Raises
     ------
@@ -38,7 +41,7 @@ def recipe_of(home: Home, version: VersionView) -> RunRecord:
     if record.kind == "cell":
         reason = "a cell trained it, and which rows a cell sees is not known, so no new version could be shown better"
         raise _no_recipe(ref, reason, "Train it by name: %lepton train MODEL --data NAME")
-    if record.kind != "train" or record.dataset is None:
+    if record.kind not in ("train", "tune") or record.dataset is None:
         raise _no_recipe(ref, "it was saved from a notebook, where it was trained already", "Train it: %lepton train …")
     for path in (folder.payload, folder.source, folder.environment):
         if not path.exists():
@@ -48,7 +51,16 @@ def recipe_of(home: Home, version: VersionView) -> RunRecord:
         raise _no_recipe(ref, f"the interpreter '{record.python}' that trained it is gone", hint)
     if not Path(record.cwd).is_dir():
         raise _no_recipe(ref, f"its folder '{record.cwd}' is gone", "Put it back, or train it again.")
-    return record
+    return _of_best_trial(record, version) if record.kind == "tune" else record
+
+
+def _of_best_trial(record: RunRecord, version: VersionView) -> RunRecord:
+    """Return the record of a search as one of a training with its best trial's settings, which the card holds."""
+    of_data = {info.name for info in msgspec.structs.fields(DataFlags)} | {*WHERE}
+    how = open_bundle(Path(version.bundle)).card.params
+    spec = {key: value for key, value in record.spec.items() if key in of_data} | how
+    command = f"{record.command}  # its best trial"
+    return msgspec.structs.replace(record, kind="train", spec=spec, parameters=how, command=command)
 
 
 def _no_recipe(ref: str, reason: str, hint: str) -> LeptonError:
@@ -82,7 +94,8 @@ def repeat(home: Home, recorded: RunRecord, *, dataset: str, parent: RunRecord) 
         "run_id": new_run_id(),
         "created_at": time.time(),
         "dataset": dataset,
-        "spec": {**recorded.spec, "data": dataset},
+        "spec": {**recorded.spec, "data": dataset, "resume": None},
+        "resumes": None,
         "command": f"{recorded.command.partition(AGAIN)[0]}{AGAIN}{dataset}",
         "parent": parent.run_id,
         "lepton_version": parent.lepton_version,
@@ -95,7 +108,7 @@ def repeat(home: Home, recorded: RunRecord, *, dataset: str, parent: RunRecord) 
     try:
         temporary.root.mkdir(mode=0o700)
         shutil.copytree(old.payload, temporary.payload, copy_function=_link)
-        write_atomic(temporary.source, old.source.read_bytes(), is_durable=False)
+        write_atomic(temporary.source, _notebook(old, recorded), is_durable=False)
         write_atomic(temporary.environment, old.environment.read_bytes(), is_durable=False)
         write_atomic(temporary.record, encode(record))
         temporary.root.rename(new.root)
@@ -104,6 +117,14 @@ def repeat(home: Home, recorded: RunRecord, *, dataset: str, parent: RunRecord) 
         reason = getattr(error, "strerror", None) or error
         raise LeptonError(f"The training cannot be repeated in '{home.runs}': {reason}.", code="failed") from error
     return record
+
+
+def _notebook(old: RunFolder, recorded: RunRecord) -> bytes:
+    """Return what is executed: what was, or where a search's best trial is trained again, a training's notebook."""
+    if read_record(old).kind == recorded.kind:
+        return old.source.read_bytes()
+    source = payload.read_index(old.payload).source
+    return encode(stage_notebook(recorded.kind, title=recorded.title, source=source))
 
 
 def _link(source: str, target: str) -> None:

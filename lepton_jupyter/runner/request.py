@@ -40,6 +40,7 @@ def prepare_run(
     notebook: dict[str, Any],
     captured: Captured | None,
     environment: Mapping[str, str],
+    checkpoints: Path | None = None,
 ) -> RunFolder:
     """Write the folder of a run: whole, or not there.
 
@@ -54,6 +55,8 @@ def prepare_run(
         Becomes ``payload/``.
     environment : mapping
         The notebook's; it is scrubbed here, and lies in ``environment.json`` (mode 0600) and nowhere else.
+    checkpoints : Path, optional
+        Those of another run, which are copied: this one goes on from them.
 
     Raises
     ------
@@ -70,13 +73,16 @@ def prepare_run(
             path = temporary.payload / name
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomic(path, content, is_durable=False)
+        if checkpoints is not None:
+            shutil.copytree(checkpoints, temporary.checkpoints, ignore=shutil.ignore_patterns(".*.tmp"))
         write_atomic(temporary.environment, json.dumps(scrubbed_environment(environment)).encode(), is_durable=False)
         write_atomic(temporary.source, json.dumps(notebook, indent=1, ensure_ascii=False).encode(), is_durable=False)
         write_atomic(temporary.record, encode(record))
         temporary.root.rename(folder.root)
-    except OSError as error:
+    except (OSError, shutil.Error) as error:
         shutil.rmtree(temporary.root, ignore_errors=True)
-        reason = "no space left" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        is_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        reason = "no space left" if is_full else getattr(error, "strerror", None) or str(error)
         raise LeptonError(
             f"The run cannot be written to '{home.runs}': {reason}.",
             "Make room, or set LEPTON_HOME to another disk.",

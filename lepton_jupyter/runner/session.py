@@ -28,6 +28,7 @@ from lepton_jupyter.runner.spec import Run
 from lepton_jupyter.stages.evaluate.spec import Evaluate
 from lepton_jupyter.stages.monitor.spec import Monitor
 from lepton_jupyter.stages.train.spec import Train, TrainCell
+from lepton_jupyter.stages.tune.spec import Tune
 from lepton_jupyter.stages.verbs import Verb
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 SPECS: dict[str, type[Verb]] = {
     "train": Train,
+    "tune": Tune,
     "cell": TrainCell,
     "evaluate": Evaluate,
     "notebook": Run,
@@ -388,14 +390,19 @@ def begin() -> None:
 
 
 def finish() -> None:
-    """Bundle the best checkpoint of a training run that was stopped and whose kernel is gone: in a second kernel."""
+    """Bundle the best checkpoint of a run that was stopped and whose kernel is gone: in a second kernel."""
     from lepton_jupyter.runner.inside import prepare
 
     run = current()
     prepare(run)
+    run.release_reserve()
+    if run.record.kind == "tune":
+        from lepton_jupyter.stages.tune.engine import finish_stopped as finish_search
+
+        finish_search(run, run.model, run.dataset, run.spec, names=run.names)
+        return
     from lepton_jupyter.stages.train.engine import finish_stopped
 
-    run.release_reserve()
     finish_stopped(run, run.model, run.data, run.spec, names=run.names)
 
 

@@ -21,9 +21,7 @@ class Run(Verb, kw_only=True, frozen=True):
     params: Annotated[dict[str, Any], Help("KEY=VALUE for the cell tagged 'parameters'; JSON, else text")] = field(
         default_factory=dict
     )
-    devices: Annotated[
-        int, Help("devices to wait for and hold; 0 for a notebook that only asks for runs", ge=0, le=1)
-    ] = 0
+    devices: Annotated[int, Help("devices to wait for and hold; 0 for a notebook that only asks for runs", ge=0)] = 0
     to: Annotated[str | None, Help("where a copy of the executed notebook goes")] = None
     detach: Annotated[bool, Help("return at once; show RUN follows it")] = False
 
@@ -96,7 +94,7 @@ class Devices(Verb, kw_only=True, frozen=True):
     """List devices and who holds them."""
 
     verb: ClassVar[str] = "devices"
-    does: ClassVar[str] = "List devices and the runs that hold them."
+    does: ClassVar[str] = "List devices and who holds them, over all users of this host."
     examples: ClassVar[tuple[str, ...]] = ("devices",)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from lepton_jupyter.core.paths import RunFolder
 from lepton_jupyter.formats.events import EventReader, EventWriter
-from lepton_jupyter.runner.kernel import RunKernel, why_ended
+from lepton_jupyter.runner.kernel import RunKernel
 from lepton_jupyter.runner.outputs import trim_log
 
 GRACE_S = 10  # for a kernel that was interrupted
@@ -109,8 +109,9 @@ class StopControl:
             return "failed", self.why_late() + how
         if self.was_killed_by_us:
             return "stopped", f"Stopped: the cell did not end within {GRACE_S} s and its kernel was killed."
-        code = self.kernel.exit_code() if self.kernel is not None else None
-        reason = why_ended(code)
+        reason = self.kernel.why_ended() if self.kernel is not None else "the kernel is gone"
+        if self.is_asked:
+            return "stopped", f"Stopped: while it was stopping, {reason}."
         return "failed", reason[0].upper() + reason[1:] + "."
 
     def why_late(self) -> str:

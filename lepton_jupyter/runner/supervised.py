@@ -18,10 +18,11 @@ from lepton_jupyter.formats.bundle import MANIFEST
 from lepton_jupyter.formats.events import EventWriter
 from lepton_jupyter.runner import ending, report, truth
 from lepton_jupyter.runner.ending import Ending
-from lepton_jupyter.runner.kernel import RunKernel, why_ended
+from lepton_jupyter.runner.kernel import RunKernel
 from lepton_jupyter.runner.request import environment_of, read_record
 from lepton_jupyter.runner.stopping import BUNDLING_S, StopControl
 
+ENGINES = ("train", "tune")  # whose checkpoints a second kernel can make a version of
 BEGIN = "from lepton_jupyter.runner import session as _session; _session.begin(); del _session"
 FINISH = "from lepton_jupyter.runner import session; session.finish()"
 
@@ -79,8 +80,11 @@ class Supervised:
         except asyncio.CancelledError:
             return self._ended_early("before its first cell")
         except RuntimeError as error:
-            reason = why_ended(kernel.exit_code()) if kernel.exit_code() is not None else str(error)
-            return Ending("failed", ending.dead(f"The kernel did not start: {reason}.", self.folder))
+            reason = kernel.why_ended() if kernel.exit_code() is not None else str(error)
+            told = ending.dead(f"The kernel did not start: {reason}.", self.folder)
+            return Ending("failed", told, has_died=kernel.was_killed)
+        if problem and kernel.was_killed:
+            return Ending("failed", ending.dead(self.control.why_dead()[1], self.folder), has_died=True)
         if problem and self.record.kind != "notebook":  # a user's own kernel need not have us, nor be Python's
             return Ending("failed", ending.told(self.folder) or _could_not_begin(problem))
         assert kernel.identity is not None
@@ -122,8 +126,10 @@ class Supervised:
         except DeadKernelError:
             state, message = self.control.why_dead()
             if state == "stopped":
-                return Ending("stopped", _stopped("; its kernel did not answer and was killed"))
-            return Ending("failed", ending.dead(message, self.folder))
+                how = "its kernel did not answer and was killed" if self.control.was_killed_by_us else "its kernel died"
+                return Ending("stopped", _stopped(f"; {how}"))
+            has_died = kernel.was_killed and not self.control.is_late
+            return Ending("failed", ending.dead(message, self.folder), has_died=has_died)
         except PapermillExecutionError as error:
             return self._failed(executed["nb"], error)
         if self.control.is_late or (self.control.is_asked and self.control.is_acknowledged):
@@ -153,7 +159,7 @@ class Supervised:
         """Bundle the best checkpoint of a training run whose kernel had to be killed, in a second kernel."""
         has_bundle = (self.folder.bundle / MANIFEST).exists()
         has_checkpoint = self.folder.checkpoints.is_dir() and any(self.folder.checkpoints.iterdir())
-        if end.state != "stopped" or self.record.kind != "train" or has_bundle or not has_checkpoint:
+        if end.state != "stopped" or self.record.kind not in ENGINES or has_bundle or not has_checkpoint:
             return end
         self.events.write("note", key="stopping", value="bundling the best checkpoint")
         kernel = RunKernel(self.record, self.folder, self.home.runtime().make().kernels)

@@ -91,7 +91,7 @@ def home(home: Home, mlflow_tables: Path) -> Home:
 def prepare(home: Home, tmp_path: Path) -> Callable[..., RunFolder]:
     """Write a run's folder: ``prepare("print(1)", kind="notebook")``."""
 
-    def write(*sources: str, environment: dict[str, str] | None = None, **record: Any) -> RunFolder:
+    def write(*sources: str, environment: dict[str, str] | None = None, home: Home = home, **record: Any) -> RunFolder:
         asked = RunRecord(
             **{
                 "run_id": new_run_id(),

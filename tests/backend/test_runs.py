@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ import pytest
 
 from lepton_jupyter.client.client import Client
 from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.core.leases import LeaseFolder
 from lepton_jupyter.core.paths import Home, RunFolder
-from lepton_jupyter.core.processes import Identity, is_held
+from lepton_jupyter.core.processes import Identity
 from lepton_jupyter.formats.events import EventReader
 from lepton_jupyter.formats.views import RunView
 
@@ -109,14 +112,14 @@ def test_one_slot_runs_one_at_a_time_in_order_and_a_nested_run_needs_none(
     assert waiting.state == "queued"
     assert first.run_id in waiting.needs
     assert [device.run_id for device in client.devices()] == [first.run_id]
-    assert is_held(home.runtime().lease("cpu-0"))
+    assert LeaseFolder.current().is_held("cpu-0")
     nested = prepare("pass", needs_device=True, parent=first.run_id)
     client.submit(nested.run_id)
     assert ended(client, nested.run_id).state == "completed"
     client.stop_run(first.run_id, "enough")
     assert ended(client, first.run_id).state == "stopped"
     assert ended(client, second.run_id).state == "completed"
-    eventually(lambda: not is_held(home.runtime().lease("cpu-0")), timeout_s=5)
+    eventually(lambda: not LeaseFolder.current().is_held("cpu-0"), timeout_s=5)
 
 
 def test_stopping_a_parent_stops_its_children_and_a_queued_run_at_once(
@@ -148,7 +151,11 @@ def test_a_killed_supervisor_is_told_about_and_leaves_nothing(home: Home, prepar
     folder = prepare("print('begun')", FOREVER, "print('never')")
     client.submit(folder.run_id)
     people = running(client, folder, eventually)
-    eventually(lambda: folder.notebook.exists() and "begun" in folder.notebook.read_text(), timeout_s=20)
+    statuses = '"status": "completed"', '"status": "running"'  # between the two cells there is nothing to correct
+    eventually(
+        lambda: folder.notebook.exists() and all(word in folder.notebook.read_text() for word in ("begun", *statuses)),
+        timeout_s=20,
+    )
     people["process"].send(signal.SIGKILL)
     view = ended(client, folder.run_id)
     assert view.state == "failed"
@@ -217,8 +224,6 @@ def test_a_queued_run_survives_the_backend(
 
 
 def test_runs_go_on_through_a_swept_runtime_folder(home: Home, prepare: Prepare, eventually: Wait) -> None:
-    import shutil
-
     client = Client.connect(home)
     folder = prepare("import time; time.sleep(6)")
     client.submit(folder.run_id)
@@ -255,3 +260,65 @@ def test_scheduled_runs_wait_for_each_other_and_hold_up_nobody_else(
     assert client.run(second.run_id).state == "queued"
     client.stop_run(first.run_id, "enough")
     assert ended(client, second.run_id).state == "completed"
+
+
+def test_eight_runs_on_two_slots_run_two_at_a_time_in_order(
+    home: Home, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEPTON_CPU_SLOTS", "2")
+    client = Client.connect(home)
+    said = ["normal"] * 6 + ["low", "high"]
+    folders = [prepare("import time; time.sleep(0.3)", needs_device=True, priority=priority) for priority in said]
+    for folder in folders:
+        client.submit(folder.run_id)
+    views = [ended(client, folder.run_id) for folder in folders]
+    assert {view.state for view in views} == {"completed"}
+    spans = [(view.started_at or 0.0, view.ended_at or 0.0) for view in views]
+    assert max(sum(begin <= at < end for begin, end in spans) for at, _ in spans) == 2
+    begun = sorted(range(8), key=lambda index: spans[index][0])
+    assert [index for index in begun if index < 6] == list(range(6))
+    assert begun[-1] == 6  # low, though it was asked for before the last
+    assert begun.index(7) < 5  # high: before those that still waited
+
+
+def test_what_can_never_fit_fails_at_once_with_the_known_devices(
+    home: Home, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEPTON_CPU_SLOTS", "2")
+    client = Client.connect(home)
+    folder = prepare("pass", needs_device=True, devices="99")
+    client.submit(folder.run_id)
+    view = ended(client, folder.run_id)
+    assert view.state == "failed" and view.started_at is None
+    assert view.error is not None and "99" in view.error.message and "cpu-0, cpu-1" in view.error.message
+
+
+def test_two_homes_take_turns_and_never_hold_the_same_device(
+    home: Home, prepare: Prepare, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, eventually: Wait
+) -> None:
+    """Two backends, one GPU; in the end one that wants both GPUs, which is not held up by those behind it."""
+    from lepton_jupyter.client.shutdown import shut_down
+
+    monkeypatch.setenv("LEPTON_DEVICES_FAKE", "GPU-a,GPU-b")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    other = Home(tmp_path / "other").make()
+    shutil.copyfile(home.mlflow_db, other.mlflow_db)
+    clients = [Client.connect(home), Client.connect(other)]
+    try:
+        cell = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(0.3)"
+        folders = [prepare(cell, needs_device=True, devices=said, home=home) for said in ("GPU-a", "GPU-a", "2")]
+        theirs = [prepare(cell, needs_device=True, devices="GPU-a", home=other) for _ in range(4)]
+        for client, those in zip(clients, (folders, theirs), strict=True):
+            for folder in those:
+                client.submit(folder.run_id)
+        eventually(lambda: any("process" in (device.holder or "") for device in clients[1].devices()), timeout_s=30)
+        views = [ended(clients[0], folder.run_id) for folder in folders]
+        views += [ended(clients[1], folder.run_id) for folder in theirs]
+        assert {view.state for view in views} == {"completed"}
+        assert "GPU-a,GPU-b" in folders[2].notebook.read_text()
+        spans = sorted((view.started_at or 0.0, view.ended_at or 0.0, index < 3) for index, view in enumerate(views))
+        assert all(end <= begin for (_, end, _), (begin, _, _) in pairwise(spans))
+        who = [is_first for *_, is_first in spans]
+        assert who[1:5] in ([True, False, True, False], [False, True, False, True])  # the first has its start alone
+    finally:
+        shut_down(other)

@@ -126,12 +126,51 @@ def test_the_keeper_brings_the_backend_back_and_no_metric_is_lost_or_doubled(
 
 
 @pytest.mark.parametrize("victim", ["kernel", "supervisor"])
-def test_a_run_whose_process_was_killed_tells_the_truth(
+def test_a_training_whose_process_was_killed_goes_on(
     victim: str, notebook: Notebook, home: Home, client: Any, eventually: Wait
 ) -> None:
-    """(f) kill -9 of a run's kernel, of its supervisor."""
-    request = _train(notebook, epochs=500)
-    run = _running(client(), eventually)
+    """(f) kill -9 of a training's kernel, of its supervisor: the cell that asked returns a whole run."""
+    request = _train(notebook)
+    run = _running(client(), eventually, epochs=5)
+    processes = _processes(home, run.run_id)
+    processes[victim].send(signal.SIGKILL)
+    notebook.finish(request)
+    ended = _ended(client(), run.run_id, eventually)
+    assert (ended.state, ended.version) == ("completed", 1)
+    assert ended.notes["restarts"] == 1
+    assert ended.notes["resumed"]["step"] > 0 or ended.notes["resumed"]["epoch"] > 1  # not from the start
+    epochs = [e["step"] for _, e in EventReader(home_of(run).events).read() if e["kind"] == "metric"]
+    assert epochs == list(range(1, EPOCHS + 1))
+    eventually(lambda: not any(p.is_alive() for p in processes.values()), timeout_s=5)
+    assert "roc_auc" in notebook.run("print(lepton.evaluate('TumorNet').metrics)")
+
+
+def test_a_cell_with_a_checkpoint_goes_on_from_it(
+    notebook: Notebook, home: Home, client: Any, eventually: Wait
+) -> None:
+    """(f) kill -9 of the kernel of a %%lepton train cell that keeps what it goes on from."""
+    cell = (
+        "%%lepton train --name counted\nimport os, signal\nstate = lepton.restore() or {'epoch': 0}\n"
+        "for epoch in range(state['epoch'] + 1, 7):\n    lepton.log(loss=1 / epoch)\n"
+        "    if epoch == 4 and not state['epoch']:\n        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    if epoch % 2 == 0:\n        lepton.checkpoint({'epoch': epoch})"
+    )
+    notebook.run(cell)
+    run = client().runs(kind="cell")[0]
+    assert (run.state, run.notes["restarts"]) == ("completed", 1)
+    epochs = [e["step"] for _, e in EventReader(home_of(run).events).read() if e["kind"] == "metric"]
+    assert epochs == list(range(1, 7))
+
+
+@pytest.mark.parametrize("victim", ["kernel", "supervisor"])
+def test_another_run_whose_process_was_killed_tells_the_truth(
+    victim: str, notebook: Notebook, home: Home, client: Any, eventually: Wait
+) -> None:
+    """(f) kill -9 of the kernel, of the supervisor, of a run that may not be done twice."""
+    request = notebook.start("%%lepton train --name slow\nimport time\nlepton.log(loss=1)\ntime.sleep(100)")
+    run = eventually(
+        lambda: (runs := client().runs(kind="cell")) and runs[0].metrics and runs[0], timeout_s=60, what="it runs"
+    )
     processes = _processes(home, run.run_id)
     processes[victim].send(signal.SIGKILL)
     ended = _ended(client(), run.run_id, eventually)
@@ -164,9 +203,15 @@ def test_an_endpoint_that_was_killed_is_back_within_five_seconds(
     run = _running(client(), eventually)
     _kill_everything(home, run.run_id)
     assert client().health()
-    lost = _ended(client(), run.run_id, eventually)
-    assert lost.state == "lost"
-    assert "was lost" in lost.error.message
+    goes_on = eventually(
+        lambda: (view := client().run(run.run_id)).state == "running" and "resumed" in view.notes and view,
+        timeout_s=60,
+        what="the training goes on",
+    )
+    assert goes_on.notes["restarts"] == 0  # that was no fault of the run
+    assert "together with the backend" in goes_on.notes["restart_reason"]
+    client().stop_run(run.run_id, "enough")
+    assert _ended(client(), run.run_id, eventually).state == "stopped"
     eventually(lambda: client().endpoint("diagnosis").state == "ready", timeout_s=15)
     assert "20" in with_data.run(ask)
 

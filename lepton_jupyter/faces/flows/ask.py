@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from lepton_jupyter.core.devices import choose
 from lepton_jupyter.core.paths import new_run_id
 from lepton_jupyter.faces.arguments import render
 from lepton_jupyter.faces.asker import Asker
@@ -48,7 +49,26 @@ def _version() -> str:
         return ""
 
 
-def submit(asker: Asker, record: RunRecord, *, notebook: dict[str, Any], captured: Any = None) -> RunView:
+def check_devices(asker: Asker, said: str) -> None:
+    """See that this machine can ever have what ``--devices`` says; a backend is asked only where it says something.
+
+    Raises
+    ------
+    LeptonError
+        If it cannot.
+    """
+    if said not in ("auto", "cpu"):
+        choose(said, [device.name for device in asker.client.devices()])
+
+
+def submit(
+    asker: Asker,
+    record: RunRecord,
+    *,
+    notebook: dict[str, Any],
+    captured: Any = None,
+    checkpoints: Path | None = None,
+) -> RunView:
     """Write the run's folder, then hand it to the backend.
 
     Raises
@@ -59,7 +79,15 @@ def submit(asker: Asker, record: RunRecord, *, notebook: dict[str, Any], capture
     from lepton_jupyter.runner.request import prepare_run, scrubbed_environment
 
     client = asker.client  # before anything is written: no backend, no run
-    prepare_run(asker.home, record, notebook=notebook, captured=captured, environment=scrubbed_environment(os.environ))
+    environment = scrubbed_environment(os.environ)
+    prepare_run(
+        asker.home,
+        record,
+        notebook=notebook,
+        captured=captured,
+        environment=environment,
+        checkpoints=checkpoints,
+    )
     return client.submit(record.run_id)
 
 

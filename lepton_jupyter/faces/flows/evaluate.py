@@ -52,6 +52,7 @@ def judge(asker: Asker, spec: Evaluate, version: VersionView, data: Reference | 
         against=against.run_id if against else None,
         dataset=dataset,
         needs_device=True,
+        devices="cpu",  # a bundle is read by ONNX Runtime
         parameters=parameters_of(spec),
     )
     view = submit(asker, record, notebook=stage_notebook("evaluate", title=version.ref, source=record.command))

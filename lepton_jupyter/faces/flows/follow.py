@@ -138,9 +138,9 @@ def _stopped(asker: Asker, view: RunView) -> LeptonError:
             code="stopped",
         )
     kept = f" Its best checkpoint is {name}." if name else " There was no checkpoint yet: no version was made."
-    hint = (
-        f"Go on with {asker.type_next(f'evaluate {name}')}, or run the cell again." if name else "Run the cell again."
-    )
+    last = RunFolder(asker.home.run(view.run_id).root).checkpoints / "last.safetensors"
+    again = f"add --resume {view.run_id} to train on" if last.exists() else "run the cell again"
+    hint = f"Go on with {asker.type_next(f'evaluate {name}')}, or {again}." if name else f"{again.capitalize()}."
     return LeptonError(f"Run {view.run_id} of {view.title} stopped{where}.{kept}", hint, code="stopped")
 
 

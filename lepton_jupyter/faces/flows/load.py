@@ -1,10 +1,10 @@
-"""``lepton.load``, ``lepton.save`` and ``lepton.log``: take along, bring, and say from inside a run."""
+"""``lepton.load``, ``lepton.save``, ``lepton.log`` and friends: take along, bring, and say from inside a run."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lepton_jupyter.core.errors import LeptonError, unknown
 from lepton_jupyter.core.names import check_name, parse
@@ -15,6 +15,9 @@ from lepton_jupyter.faces.objects.version import Version
 from lepton_jupyter.formats.bundle import Bundle, open_bundle
 from lepton_jupyter.formats.views import VersionView
 from lepton_jupyter.stages.train.spec import TrainCell
+
+if TYPE_CHECKING:
+    from lepton_jupyter.runner.session import RunSession
 
 
 def load(asker: Asker, ref: Any) -> Any:
@@ -82,14 +85,44 @@ def log(values: Mapping[str, float], *, step: int | None = None) -> None:
     LeptonError
         Outside of a run.
     """
+    _session("log").log(step=step, **values)
+
+
+def checkpoint(state: Mapping[str, Any]) -> None:
+    """Keep what the run whose kernel this is goes on from.
+
+    Raises
+    ------
+    LeptonError
+        Outside of a run, or for what a checkpoint cannot hold.
+    """
+    from lepton_jupyter.runner import going_on
+
+    going_on.checkpoint(_session("checkpoint"), state)
+
+
+def restore() -> dict[str, Any] | None:
+    """Return what the run whose kernel this is goes on from; None where it has just begun.
+
+    Raises
+    ------
+    LeptonError
+        Outside of a run.
+    """
+    from lepton_jupyter.runner import going_on
+
+    return going_on.restore(_session("restore"))
+
+
+def _session(word: str) -> RunSession:
     if not in_run():
         raise LeptonError(
-            "lepton.log works inside a run; this notebook is none.",
+            f"lepton.{word} works inside a run; this notebook is none.",
             "Put '%%lepton train --name NAME' on top of the cell, or run the notebook: %lepton run NOTEBOOK",
         )
     from lepton_jupyter.runner import session
 
-    session.log(step=step, **values)
+    return session.current()
 
 
 def save(asker: Asker, model: Any, *, name: str | None, data: Any, example: Any) -> Any:

@@ -16,7 +16,7 @@ from lepton_jupyter.faces.asker import Asker
 from lepton_jupyter.formats.views import RunView, VersionView
 
 TABLE_LIBRARIES = frozenset({"pandas", "polars", "numpy", "torch", "pyarrow"})
-TRAINING = ("train", "cell", "save")
+TRAINING = ("train", "tune", "cell", "save")
 FRAMEWORKS = frozenset({"sklearn", "torch", "keras", "xgboost", "lightgbm"})
 
 

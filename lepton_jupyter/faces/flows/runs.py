@@ -15,7 +15,7 @@ from lepton_jupyter.core.names import parse
 from lepton_jupyter.core.paths import RunFolder
 from lepton_jupyter.core.states import ENDED
 from lepton_jupyter.faces.asker import Asker
-from lepton_jupyter.faces.flows.ask import new_record, run_to_its_end, submit
+from lepton_jupyter.faces.flows.ask import check_devices, new_record, run_to_its_end, submit
 from lepton_jupyter.faces.flows.meaning import kinds_of, newest_run
 from lepton_jupyter.faces.objects import html
 from lepton_jupyter.faces.objects.run import Run
@@ -39,8 +39,17 @@ def run(asker: Asker, spec: specs.Run, objects: Mapping[str, Any]) -> Run:
     output = str(Path(spec.to).expanduser().absolute()) if spec.to else None
     if output and not Path(output).parent.is_dir():
         raise LeptonError(f"There is no folder '{Path(output).parent}' for --to '{spec.to}'.", "Make it first.")
+    devices = str(spec.devices) if spec.devices > 1 else "auto"
+    check_devices(asker, devices)
     record = new_record(
-        asker, "notebook", path.name, spec, parameters=spec.params, needs_device=spec.devices > 0, output=output
+        asker,
+        "notebook",
+        path.name,
+        spec,
+        parameters=spec.params,
+        needs_device=spec.devices > 0,
+        devices=devices,
+        output=output,
     )
     record = msgspec.structs.replace(record, cwd=str(path.parent))
     return run_to_its_end(asker, submit(asker, record, notebook=notebook), is_detached=spec.detach)

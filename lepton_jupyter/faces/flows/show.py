@@ -18,6 +18,7 @@ from lepton_jupyter.faces.flows.meaning import find_version, kinds_of, newest_ru
 from lepton_jupyter.faces.flows.monitor import read_report
 from lepton_jupyter.faces.flows.runs import find_run
 from lepton_jupyter.faces.flows.schedule import find_schedule
+from lepton_jupyter.faces.flows.tune import tuning_of
 from lepton_jupyter.faces.objects.journal import Journal
 from lepton_jupyter.faces.objects.retraining import Retrained
 from lepton_jupyter.faces.objects.run import Run
@@ -53,6 +54,8 @@ def show(asker: Asker, spec: Show, objects: Mapping[str, Any]) -> Any:
     folder = RunFolder(asker.home.run(view.run_id).root)
     if view.kind == "monitor":
         return read_report(folder) or Run(view, asker)
+    if view.kind == "tune":
+        return tuning_of(asker, view) or Run(view, asker)
     if view.kind == "retrain" and view.result.get("decision"):
         return Retrained(view, asker)
     return read_evaluation(folder) if view.kind == "evaluate" and folder.result.exists() else Run(view, asker)

@@ -128,6 +128,15 @@ def devices(asker: Asker, spec: Verb, objects: Mapping[str, Any]) -> Table[Devic
     return Table(
         "devices",
         views,
-        columns=("device", "kind", "held by", "run"),
-        rows=[(view.name, view.kind, view.title or "free", view.run_id) for view in views],
+        columns=("#", "device", "kind", "held by", "run"),
+        rows=[
+            (_number(views, view), view.name, view.label or view.kind, view.title or view.holder or "free", view.run_id)
+            for view in views
+        ],
     )
+
+
+def _number(views: list[DeviceView], view: DeviceView) -> int | str:
+    """Return the number by which ``--devices 0,1`` means a device."""
+    pool = [other.name for other in views if other.kind == views[0].kind]
+    return pool.index(view.name) if view.name in pool else ""

@@ -11,9 +11,10 @@ import msgspec
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.names import check_name
 from lepton_jupyter.faces.asker import Asker
-from lepton_jupyter.faces.flows.ask import new_record, parameters_of, run_to_its_end, submit
+from lepton_jupyter.faces.flows.ask import check_devices, new_record, parameters_of, run_to_its_end, submit
 from lepton_jupyter.faces.flows.data import check_loader_flags, dataset_for, loader_value, made
 from lepton_jupyter.faces.flows.meaning import is_model, is_table, model_value
+from lepton_jupyter.faces.flows.resume import check_rows, resumed_run
 from lepton_jupyter.faces.objects.run import Run
 from lepton_jupyter.stages.train.spec import Train, TrainCell
 
@@ -33,16 +34,18 @@ def train(asker: Asker, spec: Train, objects: Mapping[str, Any]) -> Run:
     from lepton_jupyter.stages.train.preflight import preflight
 
     name = model_name(spec.model, spec.name)
+    check_devices(asker, spec.devices)
     value = objects["model"] if "model" in objects else model_value(asker, spec.model)
-    _check_model(spec.model, value)
+    check_model(spec.model, value)
+    resumed = resumed_run(asker, spec, name) if spec.resume is not None else None
     loader = loader_value(asker, spec.data, objects)
     if loader is None:
         dataset, making, table = dataset_for(asker, spec, spec.data, objects, model_name=name)
         if spec.name is None:
-            _check_same_data(asker, name, dataset.partition("@")[0])
+            check_same_data(asker, name, dataset.partition("@")[0])
     else:
         dataset, making, table = check_loader_flags(spec), None, None
-    names, namespace = _names(asker, spec, objects, value)
+    names, namespace = names_of(asker, spec, objects, value)
     own = {key: namespace[word] for key, word in names.items() if key != "model" and word in namespace}
     preflight(value, spec, named=names, data=dataset.partition("@")[0], own=own)
     if loader is not None:
@@ -50,13 +53,27 @@ def train(asker: Asker, spec: Train, objects: Mapping[str, Any]) -> Run:
         namespace = namespace if namespace.get(spec.data) is loader else {**namespace, spec.data: loader}
     captured = capture_names(names, namespace, cwd=Path.cwd())
     pinned = made(asker, dataset, making, table) if loader is None else None
+    if resumed is not None:
+        check_rows(resumed, pinned)
     spec = msgspec.structs.replace(spec, data=pinned or spec.data, name=name)
     parameters = parameters_of(spec, ("model", "data", "name", "detach"))
     record = new_record(
-        asker, "train", name, spec, model=name, dataset=pinned, needs_device=True, parameters=parameters
+        asker,
+        "train",
+        name,
+        spec,
+        model=name,
+        dataset=pinned,
+        needs_device=True,
+        devices=spec.devices,
+        priority=spec.priority,
+        resumes=resumed.run_id if resumed is not None else None,
+        parameters=parameters,
     )
     notebook = stage_notebook("train", title=name, source=captured.source)
-    return run_to_its_end(asker, submit(asker, record, notebook=notebook, captured=captured), is_detached=spec.detach)
+    checkpoints = asker.home.run(resumed.run_id).checkpoints if resumed is not None else None
+    view = submit(asker, record, notebook=notebook, captured=captured, checkpoints=checkpoints)
+    return run_to_its_end(asker, view, is_detached=spec.detach)
 
 
 def model_name(model: str, said: str | None) -> str:
@@ -64,7 +81,8 @@ def model_name(model: str, said: str | None) -> str:
     return check_name(said or model.rpartition(":")[2], "model")
 
 
-def _check_model(text: str, value: Any) -> None:
+def check_model(text: str, value: Any) -> None:
+    """Refuse what is no model."""
     if is_model(value) or (callable(value) and not isinstance(value, str)):
         return
     kind = "table" if is_table(value) else type(value).__name__
@@ -73,7 +91,7 @@ def _check_model(text: str, value: Any) -> None:
     )
 
 
-def _check_same_data(asker: Asker, name: str, dataset: str) -> None:
+def check_same_data(asker: Asker, name: str, dataset: str) -> None:
     """Refuse to mix two datasets' versions under one model's name unless the name was said."""
     for version in asker.client.models():
         other = (version.dataset or "").partition("@")[0]
@@ -85,7 +103,7 @@ def _check_same_data(asker: Asker, name: str, dataset: str) -> None:
             )
 
 
-def _names(
+def names_of(
     asker: Asker, spec: Train, objects: Mapping[str, Any], model: Any
 ) -> tuple[dict[str, str], Mapping[str, Any]]:
     """Return what is captured, by the key under which the run asks for it, and the namespace to find it in."""
@@ -141,6 +159,7 @@ def train_cell(asker: Asker, spec: TrainCell, body: str) -> Run:
     from lepton_jupyter.runner.request import cell_notebook
 
     name = check_name(spec.name, "model")
+    check_devices(asker, spec.devices)
     if not body.strip():
         raise LeptonError("The cell below '%%lepton train' is empty.", "Write the program there, with lepton.log(…).")
     pinned: str | None = None
@@ -152,7 +171,16 @@ def train_cell(asker: Asker, spec: TrainCell, body: str) -> Run:
         pinned = made(asker, dataset, making, table)
     spec = msgspec.structs.replace(spec, data=pinned)
     record = new_record(
-        asker, "cell", name, spec, model=name, dataset=pinned, kernel=spec.env, needs_device=True
-    )  # fmt: skip
+        asker,
+        "cell",
+        name,
+        spec,
+        model=name,
+        dataset=pinned,
+        kernel=spec.env,
+        needs_device=True,
+        devices=spec.devices,
+        priority=spec.priority,
+    )
     notebook = cell_notebook(body, name)
     return run_to_its_end(asker, submit(asker, record, notebook=notebook, captured=captured), is_detached=spec.detach)

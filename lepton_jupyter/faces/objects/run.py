@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
 RUN_MIME = "application/vnd.lepton-jupyter.run.v1+json"  # what our JupyterLab extension renders and follows
 NOTES_SHOWN = ("task", "positive", "device", "threads", "seed", "loss", "optimizer", "exportable", "best_epoch")
-ROLES = {"train": "train", "cell": "cell", "evaluate": "evaluate", "save": "save", "notebook": "notebook"}
+ROLES = {
+    "train": "train",
+    "tune": "tune",
+    "cell": "cell",
+    "evaluate": "evaluate",
+    "save": "save",
+    "notebook": "notebook",
+}
 
 
 class Run(Shown):
@@ -74,7 +81,7 @@ class Run(Shown):
 
     @property
     def kind(self) -> str:
-        """``train``, ``cell``, ``evaluate``, ``save`` or ``notebook``."""
+        """``train``, ``tune``, ``cell``, ``evaluate``, ``save`` or ``notebook``."""
         return self._view.kind
 
     @property

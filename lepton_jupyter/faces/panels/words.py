@@ -27,6 +27,7 @@ class Word:
 WORDS: Mapping[str, Word] = {
     "data": Word(("data",), ("datasets",)),
     "train": Word(("train",), ("runs",)),
+    "tune": Word(("tune",), ("runs",)),
     "evaluate": Word(("evaluate",), ("models",)),
     "deploy": Word(("deploy", "predict", "rollback"), ("endpoints",)),
     "monitor": Word(("monitor", "schedule", "tick", "alerts"), ("schedules", "alerts")),

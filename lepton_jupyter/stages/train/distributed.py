@@ -125,7 +125,7 @@ class Ranks(Team):
     # -- the model
 
     def prepare(self, module: nn.Module) -> nn.Module:
-        """Return a module whose BatchNorm sees whole batches, sharded where asked; each rank draws other numbers."""
+        """Return a module whose BatchNorm sees whole batches, sharded where asked; each rank draws its own numbers."""
         assert self.device is not None
         self.seed()
         module = share_statistics(module, self.device)
