@@ -64,7 +64,7 @@ def resumed_run(asker: Asker, spec: Train, name: str) -> RunView:
     return view
 
 
-def check_rows(resumed: RunView, pinned: str) -> None:
+def check_rows(resumed: RunView, pinned: str | None) -> None:
     """See that a training goes on with the rows that it began with.
 
     Raises
@@ -74,16 +74,18 @@ def check_rows(resumed: RunView, pinned: str) -> None:
     """
     if resumed.dataset != pinned:
         raise LeptonError(
-            f"Run {resumed.run_id} was trained on {resumed.dataset}; this is {pinned}.",
-            f"Say --data {resumed.dataset}, or no --resume.",
+            f"Run {resumed.run_id} was trained on {resumed.dataset or 'a loader'}; this is {pinned or 'a loader'}.",
+            f"Say --data {resumed.dataset or 'LOADER'}, or no --resume.",
         )
 
 
 def _check_data(asker: Asker, what: str, view: RunView) -> None:
     from lepton_jupyter.stages.data.store import Store
 
+    if view.dataset is None:  # a loader of the notebook: no record says which rows it gives
+        return
     try:
-        Store(asker.home).record(parse(str(view.dataset), "dataset"))
+        Store(asker.home).record(parse(view.dataset, "dataset"))
     except LeptonError as error:
         raise LeptonError(
             f"{what} was trained on {view.dataset}, which is gone: it cannot go on.",
