@@ -12,7 +12,7 @@ from lepton_jupyter.core.devices import CPU
 
 log = logging.getLogger("lepton.backend")
 
-LOOK_S = 60.0  # a driver may be loaded, or a MIG layout changed, while we live
+LOOK_S = 300.0  # a driver may be loaded, or a MIG layout changed, while we live
 Found = TypeVar("Found")
 
 
@@ -25,7 +25,7 @@ def n_cpu_slots() -> int:
 
 
 class Devices:
-    """What there is, looked at once a minute; ``LEPTON_DEVICES_FAKE`` (names with commas) stands for GPUs in tests."""
+    """What there is, looked at every five minutes. In tests the GPUs are ``LEPTON_DEVICES_FAKE`` (commas between)."""
 
     def __init__(self) -> None:
         self._gpus: tuple[str, ...] = ()

@@ -35,12 +35,12 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(5400)]
 N_RUNS = int(os.environ.get("LEPTON_CHAOS_RUNS", "100"))
 SEED = int(os.environ.get("LEPTON_CHAOS_SEED", "0"))
 EPOCHS = 8
-EVERY_S = (3.0, 12.0)  # between two kills: two runs at a time, so that most are killed once or twice
-VICTIMS = ("kernel", "supervisor", "backend", "keeper")
+EVERY_S = (0.5, 6.0)  # between two kills
+SHARES = {"kernel": 0.6, "supervisor": 0.6, "backend": 0.5, "keeper": 0.5}  # of each, as many a run are killed
 
 
 class Killer(Thread):
-    """Kills one of a home's processes now and then, until it is told to end."""
+    """Kills one of a home's processes now and then, until its share of them is killed, or it is told to end."""
 
     def __init__(self, home: Home, seed: int) -> None:
         super().__init__(name="killer", daemon=True)
@@ -51,7 +51,10 @@ class Killer(Thread):
 
     def run(self) -> None:
         while not self.end.wait(self._random.uniform(*EVERY_S)):
-            word = self._random.choice(VICTIMS)
+            left = [word for word, share in SHARES.items() if self.killed[word] < share * N_RUNS]
+            if not left:
+                return
+            word = self._random.choice(left)
             who = self._find(word)
             if who is not None and who.send(signal.SIGKILL):
                 self.killed[word] += 1

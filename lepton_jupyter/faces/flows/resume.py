@@ -86,7 +86,7 @@ def _check_data(asker: Asker, what: str, view: RunView) -> None:
     if view.dataset is None:
         return  # the notebook's own loader, which this one brings as well
     try:
-        Store(asker.home).record(parse(str(view.dataset), "dataset"))
+        Store(asker.home).record(parse(view.dataset, "dataset"))
     except LeptonError as error:
         raise LeptonError(
             f"{what} was trained on {view.dataset}, which is gone: it cannot go on.",
