@@ -17,6 +17,8 @@ SHORT_S = 1e-3  # a step so short gains nothing by threads: dividing it costs as
 LONG_S = 0.5  # a step so long surely does
 MEASURE_S = 0.1  # for each number of threads, twice
 GAIN = 1.15  # by which several must be faster than one, which leaves the other cores to others
+SMALL_STEP = 4_000_000  # weights times rows: half a millisecond on one core
+PLAIN = (nn.Linear, nn.BatchNorm1d, nn.LayerNorm, nn.Embedding)  # each weight is used once a row
 SMALL_MODEL = 1_000_000  # weights; where nothing can be measured, one thread is for models below
 
 
@@ -33,10 +35,13 @@ def settle_threads(module: nn.Module, feed: Feed, inputs: Tensors, *, batch_size
     Returns
     -------
     dict
-        Seconds of a step by the number of threads; empty where there is but one core.
+        Seconds of a step by the number of threads; empty where nothing had to be measured.
     """
     n_all = torch.get_num_threads()
     if n_all == 1:
+        return {}
+    if _is_small(module, inputs, batch_size):
+        torch.set_num_threads(1)
         return {}
     before = random_state(torch.device("cpu"))
     try:
@@ -49,6 +54,14 @@ def settle_threads(module: nn.Module, feed: Feed, inputs: Tensors, *, batch_size
     if n_all not in found or found[1] < found[n_all] * GAIN:
         torch.set_num_threads(1)
     return found
+
+
+def _is_small(module: nn.Module, inputs: Tensors, batch_size: int) -> bool:
+    """Whether a step is surely short: then nothing is measured, and a busy machine cannot change what comes out."""
+    n_weights = sum(parameter.numel() for parameter in module.parameters())
+    holders = [part for part in module.modules() if next(part.parameters(recurse=False), None) is not None]
+    is_plain = all(isinstance(part, PLAIN) for part in holders) and all(tensor.ndim == 2 for tensor in inputs)
+    return is_plain and n_weights * batch_size < SMALL_STEP
 
 
 def _step_of(module: nn.Module, feed: Feed, inputs: Tensors, batch_size: int) -> Callable[[], None]:

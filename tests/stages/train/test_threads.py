@@ -27,6 +27,7 @@ def settle(monkeypatch: pytest.MonkeyPatch, *, one: float, two: float) -> int:
     """Settle with a clock that says how long a step takes."""
     monkeypatch.setattr(threads, "_seconds", lambda step: (step(), two if torch.get_num_threads() == 2 else one)[1])
     monkeypatch.setattr(threads, "MEASURE_S", 0.001)
+    monkeypatch.setattr(threads, "SMALL_STEP", 0)
     settle_threads(nn.Linear(3, 2), Feed(("features",)), (torch.zeros(4, 3),), batch_size=8)
     return torch.get_num_threads()
 
@@ -40,6 +41,12 @@ def test_several_threads_are_taken_where_they_pay(
     monkeypatch: pytest.MonkeyPatch, one: float, two: float, wanted: int
 ) -> None:
     assert settle(monkeypatch, one=one, two=two) == wanted
+
+
+def test_a_small_step_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_seconds", lambda step: pytest.fail("it was measured"))
+    settle_threads(nn.Linear(3, 2), Feed(("features",)), (torch.zeros(4, 3),), batch_size=8)
+    assert torch.get_num_threads() == 1
 
 
 def test_measuring_changes_neither_weights_nor_random_numbers() -> None:
