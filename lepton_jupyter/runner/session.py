@@ -8,42 +8,24 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.core.names import Reference, parse
-from lepton_jupyter.core.paths import Home, RunFolder
+from lepton_jupyter.core.names import parse
+from lepton_jupyter.core.paths import RunFolder
 from lepton_jupyter.formats.bundle import Bundle, open_bundle
 from lepton_jupyter.formats.events import EventWriter, Pace
-from lepton_jupyter.formats.records import RunRecord
-from lepton_jupyter.runner import payload, rank_channel
+from lepton_jupyter.runner import rank_channel
+from lepton_jupyter.runner.asked import Asked
 from lepton_jupyter.runner.interrupts import Interrupts
 from lepton_jupyter.runner.rank_channel import RankEvents, rank_here
-from lepton_jupyter.runner.request import read_record
-from lepton_jupyter.runner.spec import Run
-from lepton_jupyter.stages.evaluate.spec import Evaluate
-from lepton_jupyter.stages.monitor.spec import Monitor
-from lepton_jupyter.stages.train.spec import Train, TrainCell
-from lepton_jupyter.stages.tune.spec import Tune
-from lepton_jupyter.stages.verbs import Verb
 
 if TYPE_CHECKING:
     from lepton_jupyter.stages.data.store import Dataset
-    from lepton_jupyter.stages.monitor.window import MonitorWindow
-    from lepton_jupyter.stages.train.loaders import Loaders
 
-SPECS: dict[str, type[Verb]] = {
-    "train": Train,
-    "tune": Tune,
-    "cell": TrainCell,
-    "evaluate": Evaluate,
-    "notebook": Run,
-    "monitor": Monitor,
-}
 PROGRESS_S = 0.1
 RESERVE_BYTES = 16 * 2**20
 RESERVE_LEAST_BYTES = 2**16
@@ -51,7 +33,7 @@ RESERVE_LEAST_BYTES = 2**16
 _current: RunSession | None = None
 
 
-class RunSession:
+class RunSession(Asked):
     """The run that this kernel executes: a `lepton_jupyter.core.session.Session`, and what was asked.
 
     Attributes
@@ -66,10 +48,7 @@ class RunSession:
     """
 
     def __init__(self, folder: RunFolder) -> None:
-        self.files = folder
-        self.folder = folder.root
-        self.home = Home(folder.root.parent.parent)
-        self.record: RunRecord = read_record(folder)
+        super().__init__(folder)
         self.interrupts = Interrupts()
         self.rank = rank_here()
         self._events = self._writer()
@@ -77,11 +56,6 @@ class RunSession:
         self._pace = Pace()
         self._is_acknowledged = False
         self._has_warned = False
-
-    @property
-    def run_id(self) -> str:
-        """Id of the run."""
-        return self.record.run_id
 
     @property
     def is_silent(self) -> bool:
@@ -92,90 +66,6 @@ class RunSession:
         if rank_channel.here is not None and self.rank is not None:
             return RankEvents(rank_channel.here, self.rank, self.files.kernel_events)
         return EventWriter(self.files.kernel_events)
-
-    # -- what was asked
-
-    @cached_property
-    def spec(self) -> Any:
-        """The verb's struct."""
-        kind = SPECS.get(self.record.kind)
-        if kind is None:
-            raise LeptonError(f"A run of kind '{self.record.kind}' has no struct.", code="failed")
-        return msgspec.convert(self.record.spec, kind, strict=False)
-
-    @cached_property
-    def _objects(self) -> dict[str, Any]:
-        # A namespace of its own, as a notebook's is: names of the stage's notebook must not hide the user's.
-        return payload.unpack(self.files.payload, {"__name__": "__main__"})
-
-    @property
-    def model(self) -> Any:
-        """What the name in the notebook was: class, instance, factory, estimator."""
-        if "model" not in self._objects:
-            raise LeptonError(f"Run {self.run_id} brought no model.", code="failed")
-        return self._objects["model"]
-
-    @property
-    def names(self) -> dict[str, Any]:
-        """What else of the notebook the flags name: ``optimizer``, ``loss``, ``lr_scheduler``."""
-        return {key: value for key, value in self._objects.items() if key not in ("model", "data")}
-
-    @cached_property
-    def source(self) -> str:
-        """The model's source, for a person."""
-        return payload.read_index(self.files.payload).source
-
-    @cached_property
-    def _data_reference(self) -> Reference | None:
-        return parse(self.record.dataset, "dataset") if self.record.dataset else None
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        """The dataset's version that was pinned when the run was asked for."""
-        if self._data_reference is None:
-            raise LeptonError(f"Run {self.run_id} names no dataset.", code="failed")
-        from lepton_jupyter.stages.data.store import Store
-
-        return Store(self.home).open(self._data_reference)
-
-    @cached_property
-    def data(self) -> Dataset | Loaders:
-        """What a training learns from: its dataset, or the notebook's own loaders."""
-        if self._data_reference is not None:
-            return self.dataset
-        from lepton_jupyter.stages.train.loaders import loaders_of
-
-        return loaders_of(self._objects["data"], self.spec)
-
-    @property
-    def split(self) -> str:
-        """The split that an evaluation judges."""
-        return (self._data_reference.split if self._data_reference else None) or "test"
-
-    @cached_property
-    def bundle(self) -> Bundle:
-        """The version that is judged."""
-        if self.record.model_version is None:
-            raise LeptonError(f"Run {self.run_id} judges no version.", code="failed")
-        return open_bundle(self.home.bundles / self.record.model_version)
-
-    @cached_property
-    def against(self) -> Bundle | None:
-        """The version that it is compared with."""
-        return open_bundle(self.home.bundles / self.record.against) if self.record.against else None
-
-    @cached_property
-    def window(self) -> MonitorWindow:
-        """The requests that a report looks at, beside what the endpoint's version was trained on."""
-        from lepton_jupyter.stages.monitor.window import read_window
-
-        said = self.record.parameters
-        if self.record.endpoint is None:
-            raise LeptonError(
-                f"Run {self.run_id} watches no endpoint.", 'lepton.window("NAME", hours=24) names one.', code="failed"
-            )
-        start, end = float(said.get("window_start", 0.0)), float(said.get("window_end", self.record.created_at))
-        return read_window(self.home, self.record.endpoint, start, end)
 
     # -- what is said
 

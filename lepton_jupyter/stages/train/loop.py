@@ -28,8 +28,9 @@ from lepton_jupyter.stages.train.checkpoints import (
 )
 from lepton_jupyter.stages.train.compiling import Decided, for_whole_batches, is_worth_trying, try_compiled
 from lepton_jupyter.stages.train.divergence import layer_of
-from lepton_jupyter.stages.train.feed import Feed, Rows, Tensors
-from lepton_jupyter.stages.train.heads import Head, first_tensor
+from lepton_jupyter.stages.train.feed import Feed, Rows
+from lepton_jupyter.stages.train.forward import loss_function
+from lepton_jupyter.stages.train.heads import Head
 from lepton_jupyter.stages.train.job import Job, Outcome
 from lepton_jupyter.stages.train.judged import make_judge
 from lepton_jupyter.stages.train.losses import Loss
@@ -39,7 +40,7 @@ from lepton_jupyter.stages.train.randomness import random_state, set_random_stat
 from lepton_jupyter.stages.train.schedules import make_schedule
 from lepton_jupyter.stages.train.sharding import whole
 from lepton_jupyter.stages.train.standing import Parts, Standing, capture, is_finite, put_back
-from lepton_jupyter.stages.train.strides import LossOf, Strides
+from lepton_jupyter.stages.train.strides import Strides
 from lepton_jupyter.stages.train.validation import Validation
 
 N_SHOWING = 20  # steps by which one tells how long the training takes
@@ -366,36 +367,3 @@ class Loop:
         outcome.epochs = len(outcome.history["epoch"])
         outcome.stopped_at = outcome.epochs if self.is_stopped else None
         self.job.session.note("best_epoch", outcome.best_epoch)
-
-
-def loss_function(
-    module: nn.Module, called: Callable[..., Any], *, feed: Feed, loss: Loss, precision: Precision
-) -> LossOf:
-    """Return what gives the loss of a training batch: the module's own step where it has one.
-
-    Parameters
-    ----------
-    called : callable
-        Stands for the module in a forward pass: itself, or what was made of it.
-    """
-    own: Callable[..., Any] = getattr(module, "training_step", None)  # type: ignore[assignment]
-
-    def of_own(inputs: Tensors, target: torch.Tensor) -> torch.Tensor:
-        __tracebackhide__ = True
-        answer = own((*inputs, target))
-        return answer["loss"] if isinstance(answer, dict) else answer
-
-    def of_output(inputs: Tensors, target: torch.Tensor) -> torch.Tensor:
-        __tracebackhide__ = True
-        return loss(first_tensor(feed.call(called, inputs)), target)
-
-    plain = of_own if own is not None else of_output
-    if precision.name == "fp32":
-        return plain
-
-    def lower(inputs: Tensors, target: torch.Tensor) -> torch.Tensor:
-        __tracebackhide__ = True
-        with precision.context():
-            return plain(inputs, target)
-
-    return lower

@@ -19,10 +19,10 @@ from lepton_jupyter.stages.train.checkpoints import BEST, Checkpoints
 from lepton_jupyter.stages.train.checks import check_first_batch
 from lepton_jupyter.stages.train.dynamo import spare_compiler
 from lepton_jupyter.stages.train.feed import Rows
+from lepton_jupyter.stages.train.forward import loss_function
 from lepton_jupyter.stages.train.frameworks.torch import prepare
 from lepton_jupyter.stages.train.job import Job, Outcome
 from lepton_jupyter.stages.train.judged import make_judge
-from lepton_jupyter.stages.train.loop import loss_function
 from lepton_jupyter.stages.train.losses import make_loss
 from lepton_jupyter.stages.train.optimizers import make_optimizer
 from lepton_jupyter.stages.train.precision import settle_precision

@@ -16,7 +16,9 @@ from lepton_jupyter.stages.train.threads import settle_threads
 
 
 @pytest.fixture(autouse=True)
-def _two_threads() -> Iterator[None]:
+def _two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two threads to begin with, and no step so small that it is not measured."""
+    monkeypatch.setattr(threads, "SMALL_STEP", 0)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -27,7 +29,6 @@ def settle(monkeypatch: pytest.MonkeyPatch, *, one: float, two: float) -> int:
     """Settle with a clock that says how long a step takes."""
     monkeypatch.setattr(threads, "_seconds", lambda step: (step(), two if torch.get_num_threads() == 2 else one)[1])
     monkeypatch.setattr(threads, "MEASURE_S", 0.001)
-    monkeypatch.setattr(threads, "SMALL_STEP", 0)
     settle_threads(nn.Linear(3, 2), Feed(("features",)), (torch.zeros(4, 3),), batch_size=8)
     return torch.get_num_threads()
 
@@ -44,6 +45,7 @@ def test_several_threads_are_taken_where_they_pay(
 
 
 def test_a_small_step_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "SMALL_STEP", 1000)
     monkeypatch.setattr(threads, "_seconds", lambda step: pytest.fail("it was measured"))
     settle_threads(nn.Linear(3, 2), Feed(("features",)), (torch.zeros(4, 3),), batch_size=8)
     assert torch.get_num_threads() == 1
