@@ -23,7 +23,7 @@ from lepton_jupyter.faces.objects.comparison import Comparison, Side
 from lepton_jupyter.faces.objects.history import History, read_events
 from lepton_jupyter.faces.objects.journal import Journal
 from lepton_jupyter.faces.objects.retraining import Retrained
-from lepton_jupyter.faces.objects.run import NOTES_SHOWN, Run
+from lepton_jupyter.faces.objects.run import NOTES_SHOWN, ORIGIN_SHOWN, Run
 from lepton_jupyter.faces.objects.version import Version
 from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import RunView
@@ -106,7 +106,7 @@ def _settings(asker: Asker, run_id: str) -> dict[str, Any]:
     params = spec.pop("params", None) or {}
     asked = {key: value for key, value in spec.items() if key not in ("detach", "name")}
     notes = History(read_events(folder)).notes
-    told = {key: value for key, value in notes.items() if key in NOTES_SHOWN and key not in asked}
+    told = {key: value for key, value in notes.items() if key in (*NOTES_SHOWN, *ORIGIN_SHOWN) and key not in asked}
     told |= {"git": git_line(record.git), "packages": record.packages}
     for key in ("packages", "hardware"):
         told |= told.pop(key, None) or {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from lepton_jupyter.faces.asker import Asker
 
 RUN_MIME = "application/vnd.lepton-jupyter.run.v1+json"  # what our JupyterLab extension renders and follows
-NOTES_SHOWN = (
-    "task", "positive", "device", "threads", "seed", "loss", "optimizer", "exportable", "best_epoch",
-    "cells", "git", "hardware", "packages",
-)  # fmt: skip
+NOTES_SHOWN = ("task", "positive", "device", "threads", "seed", "loss", "optimizer", "exportable", "best_epoch")
+ORIGIN_SHOWN = ("cells", "git", "hardware", "packages")  # where a run comes from: a line of its own
+REMARKED = ("gpu_held", "micro_batch")  # what a person should know while it goes on
 ROLES = {
     "train": "train",
     "tune": "tune",
@@ -187,8 +186,19 @@ def facts_of(view: RunView, history: History, now: float) -> list[tuple[str, Any
     if view.state not in ENDED:
         pairs.append(("left", span(history.remaining_s(now))))
     pairs.append(("data", view.dataset))
-    pairs += [(key.replace("_", " "), _note(notes[key])) for key in NOTES_SHOWN if notes.get(key) not in (None, "")]
+    pairs += _noted(notes, NOTES_SHOWN)
+    if str(notes.get("compiled", "")).startswith("yes"):
+        pairs.append(("compiled", "yes"))
     return [(key, value) for key, value in pairs if value not in (None, "")]
+
+
+def origin_of(view: RunView, history: History) -> list[tuple[str, Any]]:
+    """Return where a run comes from, in pairs: cells, commit, machine, packages."""
+    return _noted({**view.notes, **history.notes}, ORIGIN_SHOWN)
+
+
+def _noted(notes: Mapping[str, Any], keys: Sequence[str]) -> list[tuple[str, Any]]:
+    return [(key.replace("_", " "), _note(notes[key])) for key in keys if notes.get(key) not in (None, "", {})]
 
 
 def _note(value: Any) -> str:
@@ -252,9 +262,9 @@ def awaited_by(view: RunView, history: History) -> str:
 def remarks(view: RunView, history: History) -> list[str]:
     """Return what went wrong, what is being waited for, and who else holds the run's GPU."""
     found = [f"waiting for {awaited}"] if (awaited := awaited_by(view, history)) else []
-    held = {**view.notes, **history.notes}.get("gpu_held")
-    if held and view.state not in ENDED:
-        found.append(str(held))
+    if view.state not in ENDED:
+        notes = {**view.notes, **history.notes}
+        found += [str(notes[key]) for key in REMARKED if notes.get(key)]
     if view.error:
         found += [view.error.message, view.error.hint]
     return [text for text in found if text]
@@ -271,6 +281,8 @@ def run_text(view: RunView, history: History) -> str:
     for values in (metrics, checks_of(view)):
         if values:
             parts.append("  " + "  ".join(f"{key} {html.number(value)}" for key, value in sorted(values.items())))
+    if origin := origin_of(view, history):
+        parts.append("  " + "  ".join(f"{key} {value}" for key, value in origin))
     parts += [f"  {text}" for text in remarks(view, history)]
     return "\n".join(part for part in parts if part)
 
@@ -291,6 +303,7 @@ def run_html(view: RunView, history: History) -> str:
         _metrics_html(metrics_of(view, history)),
         _metrics_html(checks_of(view)),
         curve(history.losses, unit=str(progress.get("unit", "step"))),
+        html.facts(origin_of(view, history)),
         html.lines(remarks(view, history), colour=bad if view.error else ""),
         badge=view.state,
         subtitle=subtitle,
