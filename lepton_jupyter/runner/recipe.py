@@ -94,7 +94,7 @@ def repeat(home: Home, recorded: RunRecord, *, dataset: str, parent: RunRecord) 
         "run_id": new_run_id(),
         "created_at": time.time(),
         "dataset": dataset,
-        "spec": {**recorded.spec, "data": dataset, "resume": None},
+        "spec": {key: value for key, value in recorded.spec.items() if key != "resume"} | {"data": dataset},
         "resumes": None,
         "command": f"{recorded.command.partition(AGAIN)[0]}{AGAIN}{dataset}",
         "parent": parent.run_id,

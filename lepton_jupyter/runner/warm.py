@@ -95,12 +95,19 @@ class WaitingKernel:
 
 
 class _Watch(threading.Thread):
-    """Ends everything once the backend is gone or lets go, whatever the main thread is importing."""
+    """Ends everything once the backend is gone or lets go, whatever the main thread is importing.
+
+    Attributes
+    ----------
+    is_told : Event
+        Set as soon as a run was heard of: from then on the socket's end means nothing.
+    """
 
     def __init__(self, channel: socket.socket, waiting: WaitingKernel) -> None:
         super().__init__(name="backend", daemon=True)
         self.channel = channel
         self.waiting = waiting
+        self.is_told = threading.Event()
 
     def run(self) -> None:
         select.select([self.channel], [], [])
@@ -108,7 +115,7 @@ class _Watch(threading.Thread):
             is_over = self.channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
         except OSError:  # the main thread has read it already
             return
-        if is_over:
+        if is_over and not self.is_told.is_set():  # we may come so late that the backend has had its answer
             leave(self.waiting, 0)
 
 
@@ -132,12 +139,15 @@ def _import_all() -> None:
     nbformat.validate(nbformat.v4.new_notebook())
 
 
-def _told(channel: socket.socket, waiting: WaitingKernel, lock: Lock) -> tuple[dict[str, Any], tuple[int, ...]] | None:
+def _told(watch: _Watch, lock: Lock) -> tuple[dict[str, Any], tuple[int, ...]] | None:
     """Wait for a run, and return what is said of it; None where there will be none."""
+    channel, waiting = watch.channel, watch.waiting
     while not select.select([channel], [], [], LOOK_S)[0]:
         if lock.is_swept() or not waiting.is_alive():
             return None
     content, leases, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, MAX_LEASES, socket.MSG_CMSG_CLOEXEC)
+    if content:
+        watch.is_told.set()
     if not content or not waiting.is_alive():
         return None
     return json.loads(content), tuple(leases)
@@ -146,12 +156,13 @@ def _told(channel: socket.socket, waiting: WaitingKernel, lock: Lock) -> tuple[d
 def _serve(home: Home, channel: socket.socket, waiting: WaitingKernel) -> None:
     """Get ready, wait for one run, and run it."""
     waiting.start()
-    _Watch(channel, waiting).start()
+    watch = _Watch(channel, waiting)
+    watch.start()
     _import_all()
     if problem := run_sync(waiting.get_ready)():
         raise LeptonError(problem)
     lock = Lock.take(home.runtime().warm_lock)
-    told = _told(channel, waiting, lock) if lock is not None else None
+    told = _told(watch, lock) if lock is not None else None
     if lock is None or told is None:
         return
     said, leases = told

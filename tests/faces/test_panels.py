@@ -317,7 +317,8 @@ def test_a_panel_of_all_words_draws_a_tab_when_it_is_opened(browser: Browser) ->
     browser.run("%lepton panel")
     tab = next(key for key, state in browser.models.items() if state.get("_model_name") == "TabModel")
     assert not [s for s in browser.models.values() if s.get("description") == "Evaluate"]
-    browser._send(tab, {"method": "update", "state": {"selected_index": 3}, "buffer_paths": []})
+    of_evaluate = 1 + list(WORDS).index("evaluate")
+    browser._send(tab, {"method": "update", "state": {"selected_index": of_evaluate}, "buffer_paths": []})
     browser.listen(lambda: [s for s in browser.models.values() if s.get("description") == "Evaluate"])
     browser.press("Refresh")
     browser.listen(lambda: "None yet" in browser.text())

@@ -103,11 +103,12 @@ def _arguments(
     return arguments
 
 
+BARE = ("torch.nn.modules.module", "torch._dynamo.mutation_guard")  # the compiler, once loaded, stands in for torch
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def _parameters(model: Any) -> list[inspect.Parameter]:
-    if inspect.isclass(model) and model.__init__.__module__ == "torch.nn.modules.module":
+    if inspect.isclass(model) and model.__init__.__module__ in BARE:
         return []  # no constructor of its own: torch's says (*args, **kwargs) and takes nothing
     try:
         return list(inspect.signature(model).parameters.values())

@@ -140,7 +140,7 @@ def test_a_model_that_branches_on_data_is_named_while_it_trains_and_can_be_judge
         return "exportable" in session.notes and n_epochs > 2
 
     session.stop_when = until_known
-    trained = run(session, Branching, wdbc, epochs=1_000_000)
+    trained = run(session, Branching, wdbc, epochs=1_000_000, compile="no")  # so long a training would be compiled
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10  # a clock would measure the machine
     assert session.notes["exportable"] is False
