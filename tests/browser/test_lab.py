@@ -130,7 +130,8 @@ def test_a_card_is_complete_in_a_tab_that_was_closed_meanwhile(
     lab: Lab, lab_home: Home, browser: Any, eventually: Wait
 ) -> None:
     _train(lab, "closed.ipynb")
-    lab.save()
+    # not by Ctrl+S: it may meet the card's own save, and Lab then asks which file is right
+    eventually(lambda: lab.on_disk("closed.ipynb", RUN_MIME), timeout_s=60, what="the notebook is saved by itself")
     run_id = lab.on_disk("closed.ipynb", RUN_MIME)[-1]["run"]["run_id"]
     lab.page.goto("about:blank")
     client = Client.connect(lab_home)
