@@ -208,6 +208,22 @@ def reap() -> None:
     _children[:] = [child for child in _children if child.poll() is None]
 
 
+def how_ended(code: int) -> str:
+    """Return in words how a process ended, by its exit code: negative for a signal.
+
+    Examples
+    --------
+    >>> how_ended(3), how_ended(-11)
+    ('ended by itself with exit code 3', 'was killed by SIGSEGV')
+    """
+    if code >= 0:
+        return f"ended by itself with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
 def die_with_parent() -> Callable[[], None]:
     """Return a ``preexec_fn`` by which a child is killed when the thread that forked it ends.
 

@@ -17,7 +17,7 @@ from jupyter_core.utils import run_sync
 
 from lepton_jupyter.core.errors import LeptonError, did_you_mean
 from lepton_jupyter.core.paths import RunFolder
-from lepton_jupyter.core.processes import Identity, boot_id, die_with_parent
+from lepton_jupyter.core.processes import Identity, boot_id, die_with_parent, how_ended
 from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.runner.memory import MemoryWatch
 from lepton_jupyter.runner.payload import INDEX, OBJECTS
@@ -212,13 +212,7 @@ def why_ended(code: int | None, memory: MemoryWatch) -> str:
         return "the kernel does not answer"
     if code == -signal.SIGKILL:
         return f"the kernel was killed by the system {memory.text()}"
-    if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        return f"the kernel was killed by {name}"
-    return f"the kernel ended by itself with exit code {code}"
+    return f"the kernel {how_ended(code)}"
 
 
 def _spec(record: RunRecord) -> KernelSpec:

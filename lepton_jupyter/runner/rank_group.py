@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.core.processes import how_ended
 from lepton_jupyter.runner.rank_channel import Channel
 
 if TYPE_CHECKING:
@@ -266,13 +267,7 @@ def _why(rank: int, code: int | None) -> str:
     """Return in words how a rank's process ended."""
     if code is None or code == -signal.SIGKILL:
         return f"Rank {rank} was killed by the system (SIGKILL), perhaps for memory"
-    if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        return f"Rank {rank} was killed by {name}"
-    return f"Rank {rank} ended by itself with exit code {code}"
+    return f"Rank {rank} {how_ended(code)}"
 
 
 @contextmanager

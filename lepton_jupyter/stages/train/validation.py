@@ -55,7 +55,7 @@ class Validation:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if self.chunk_rows == 1 or not isinstance(self.held, Rows) or self.team.n > 1:
+                if self.chunk_rows == 1 or self.team.n > 1:
                     raise no_room(self.precision.device, "validate") from error
             self.chunk_rows //= 2
             free_memory()
@@ -95,7 +95,10 @@ class Validation:
 
     def _parts(self) -> Iterator[Batch]:
         if not isinstance(self.held, Rows):
-            yield from self.held.epoch(1)
+            for inputs, target in self.held.epoch(1):
+                for start in range(0, len(target), self.chunk_rows):
+                    end = start + self.chunk_rows
+                    yield tuple(tensor[start:end] for tensor in inputs), target[start:end]
             return
         start = 0
         device = self.precision.device

@@ -167,3 +167,14 @@ def test_a_cut_off_run_on_streamed_rows_ends_as_if_it_had_not_been(
     assert session.notes["resumed"] == {"epoch": 2, "step": 3}
     assert same(whole, again)
     assert without_speed(whole.outcome.history) == without_speed(again.outcome.history)
+
+
+def test_streamed_validation_that_does_not_fit_goes_in_smaller_parts(new_session: Any, table: Dataset) -> None:
+    class Wide(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if not self.training and len(x) > 100:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().forward(x)
+
+    wide, plain = fit(new_session(), table, Wide, epochs=2), fit(new_session(), table, Net, epochs=2)
+    assert wide.outcome.history["val_loss"] == pytest.approx(plain.outcome.history["val_loss"], rel=1e-5)
