@@ -192,7 +192,7 @@ def _finished(search: Searching, *, how: str, took_s: float) -> Tuned:
         bundle, card = bundle_of(fitted, card, folder=session.folder / "bundle", dataset=dataset, session=session)
     finally:
         fitted.close()
-    record = record_ofopen_search(search, how=how, took_s=took_s)
+    record = record_of_search(search, how=how, took_s=took_s)
     write_atomic(session.folder / RESULT, encode(record), is_durable=False)
     shutil.rmtree(session.folder / "trials", ignore_errors=True)
     session.result(
@@ -240,7 +240,7 @@ def _nothing(search: Searching) -> LeptonError:
     )
 
 
-def record_ofopen_search(search: Searching, *, how: str, took_s: float) -> TuningRecord:
+def record_of_search(search: Searching, *, how: str, took_s: float) -> TuningRecord:
     """Return all of a search as a record."""
     study, best = search.study, search.study.best
     return TuningRecord(

@@ -26,7 +26,7 @@ from lepton_jupyter.stages.tune.stacked import Forward, Table, losses_of
 
 # T trials, B rows, P weights of one module, S steps of an epoch
 
-ROWS_AT_ONCE = 2**16  # of a pass without gradients, over all trials
+ROWS_AT_ONCE = {"cpu": 2**14, "cuda": 2**18}  # of a pass without gradients, over all trials: what a cache holds
 STOP_STEPS = 8  # between two looks at whether the run is to stop
 
 
@@ -215,7 +215,7 @@ class Program:
 
     def _outputs(self, held: Rows) -> tuple[torch.Tensor, list[float]]:
         """Return the outputs [T, N, …] on held-out rows, and each trial's mean loss over them."""
-        size = max(64, ROWS_AT_ONCE // len(self.members))
+        size = max(64, ROWS_AT_ONCE[held.targets.device.type] // len(self.members))
         outputs, losses = [], torch.zeros(len(self.members), dtype=torch.float64)
         with torch.no_grad(), self.kit.precision.context():
             for start in range(0, len(held), size):
