@@ -38,6 +38,7 @@ SPLIT_TABLE = "splits.parquet"
 PROFILE = "profile.json"
 TENSOR = "tensor.npy"
 N_HEAD = 5
+QUICK_BYTES = 2**30  # of a table above it, which is read again each epoch, unpacking takes little time rather than room
 COPIES = 4  # the table, its columns packed as float64, and the features made of these
 LAST = ".last"  # the highest version that there ever was: a number is never given twice
 
@@ -84,10 +85,23 @@ class Dataset:
         of_tensor = (self.folder / TENSOR).stat().st_size if self.schema.tensor_shape is not None else 0
         return of_tensor + bytes_of(self.folder / TABLE, at_least=room) > room
 
-    def spread(self, split: str, n: int) -> Positions | None:
-        """Return the positions of at most n rows, evenly over a split; None where that is all of them."""
+    def spread(self, split: str, n: int, *, places: int = 0) -> Positions | None:
+        """Return the positions of at most n rows, evenly over a split; None where that is all of them.
+
+        Parameters
+        ----------
+        places : int
+            Of what is larger than memory, take rows at so many places of the split only, each behind the other there:
+            a place costs the reading of a row group or two. 0: every row at a place of its own.
+        """
         n_rows = self.record.split_rows.get(split, 0)
-        return None if n_rows <= n else np.unique(np.linspace(0, n_rows - 1, n).astype(np.intp))
+        if n_rows <= n:
+            return None
+        if not places or not self.is_large:
+            return np.unique(np.linspace(0, n_rows - 1, n).astype(np.intp))
+        size = max(1, n // places)
+        starts = np.linspace(0, n_rows - size, min(places, n)).astype(np.intp)
+        return np.unique(starts[:, None] + np.arange(size))
 
     def table(self, split: str | None = None, some: Positions | None = None) -> pl.DataFrame:
         """Return the rows of a split as they came, target and ids included; `some`: those at these positions of it."""
@@ -344,8 +358,10 @@ class Store:
         temporary = parent / f".{record.version}.{secrets.token_hex(4)}.tmp"
         try:
             temporary.mkdir(mode=0o700)
-            size = group_rows(table.estimated_size() / max(table.height, 1))
-            table.write_parquet(temporary / TABLE, compression="zstd", statistics=False, row_group_size=size)
+            n_bytes = table.estimated_size()
+            size = group_rows(n_bytes / max(table.height, 1))
+            packed: Any = "zstd" if n_bytes < QUICK_BYTES else "lz4"
+            table.write_parquet(temporary / TABLE, compression=packed, statistics=False, row_group_size=size)
             splits.write_parquet(temporary / SPLIT_TABLE, compression="zstd", statistics=False)
             if tensor is not None:
                 np.save(temporary / TENSOR, tensor, allow_pickle=False)

@@ -45,6 +45,7 @@ from lepton_jupyter.stages.train.parity import Parity, Probe, check_parity, plan
 
 N_UNSEEN = 300  # rows of validation and test; under these, training's are taken as well
 N_PREDICTED = 10_000  # rows of each split
+N_PLACES = 24  # that they are read from in a split that is larger than memory
 N_SCALED = 1_000_000  # rows of each split
 
 
@@ -126,7 +127,7 @@ def _probes(fitted: Fitted, dataset: Dataset | None, example: Given | None) -> l
         probes.append(Probe(example, [f"row {row} of the example" for row in range(n_rows)]))
     elif dataset is not None:
         split = dataset.splits()[0]
-        rows = rows_of(fitted.schema, dataset, split, dataset.spread(split, N_PREDICTED))
+        rows = rows_of(fitted.schema, dataset, split, dataset.spread(split, N_PREDICTED, places=N_PLACES))
     if isinstance(rows, Packed):
         probes += planted_probes(fitted.schema, rows, fitted.thresholds())
     return probes
@@ -136,7 +137,7 @@ def _scale(fitted: Fitted, dataset: Dataset | None) -> npt.NDArray[np.float64] |
     """Return what a difference is measured in: the target's standard deviation, or 1 for probabilities."""
     if fitted.schema.task != "regression" or dataset is None or not dataset.schema.targets:
         return 1.0
-    values = [dataset.targets(split, dataset.spread(split, N_SCALED)) for split in dataset.splits()]
+    values = [dataset.targets(split, dataset.spread(split, N_SCALED, places=N_PLACES)) for split in dataset.splits()]
     spread = np.nanstd(np.concatenate(values), axis=0)
     return np.where(spread > 0, spread, 1.0)
 
@@ -150,7 +151,7 @@ def _predicted(fitted: Fitted, dataset: Dataset) -> Profile:
     n_unseen = sum(dataset.record.split_rows.get(split, 0) for split in unseen)
     answers = []
     for split in unseen if n_unseen >= N_UNSEEN else (seen, *unseen):
-        rows = rows_of(fitted.schema, dataset, split, dataset.spread(split, N_PREDICTED))
+        rows = rows_of(fitted.schema, dataset, split, dataset.spread(split, N_PREDICTED, places=N_PLACES))
         answers.append(fitted.predict(rows))
     columns = prediction_columns(fitted.schema, np.concatenate(answers))
     kept = [np.asarray(values) for name, values in columns.items() if name.partition("_")[0] == "prediction"]

@@ -226,7 +226,7 @@ class Ranks(Team):
 
     def collected(self, *lists: list[Any]) -> tuple[list[Any], ...] | None:
         """Return what all found, in the order of the batches."""
-        own = [[item.cpu() if torch.is_tensor(item) else item for item in items] for items in lists]
+        own = [[item.cpu().clone() if torch.is_tensor(item) else item for item in items] for items in lists]
         gathered: list[Any] | None = [None] * self.n if self.is_first else None
         dist.gather_object(own, gathered, 0)
         if gathered is None:

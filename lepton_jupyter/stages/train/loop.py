@@ -131,6 +131,7 @@ class Loop:
         self.is_stopped = False
         self._is_settled = self.is_repeated or team.n > 1  # several processes would time it differently
         self._told_at = -math.inf
+        self._told = (0, 0, 0.0)  # steps, rows and seconds until then
 
     def _go_on(self, state: dict[str, Any]) -> None:
         """Take up a state, and the best weights that were kept with it or after it."""
@@ -248,8 +249,9 @@ class Loop:
             return
         self._told_at = now
         standing, strides = self.standing, self.strides
-        n_batches, seconds = self.batches.n_batches, perf_counter() - self._began_at
-        n_rows = sum(standing.sizes) - self._n_before
+        n_batches = self.batches.n_batches
+        told, self._told = self._told, (strides.n_steps, strides.n_rows, strides.spent_s)
+        steps, rows, seconds = (after - before for after, before in zip(self._told, told, strict=True))
         gradients = [weight.grad for weight in strides.weights if weight.grad is not None]
         norm = strides.norm if strides.norm is not None else nn.utils.get_total_norm(gradients)
         self.job.session.telemetry(
@@ -257,8 +259,8 @@ class Loop:
             loss=standing.losses[-1],
             lr=float(self.parts.optimizer.param_groups[0]["lr"]),
             grad_norm=float(whole(norm)),
-            rows_per_s=n_rows / seconds,
-            steps_per_s=strides.n_done / max(strides.seconds, 1e-9),
+            rows_per_s=rows / max(seconds, 1e-9),
+            steps_per_s=steps / max(seconds, 1e-9),
         )
 
     def _tell_parts(self) -> None:

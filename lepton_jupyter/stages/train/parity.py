@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lepton_jupyter.stages.data.store import Dataset, Positions
 
 TOLERANCE = 1e-5  # of a probability, or of the target's standard deviation
-N_REAL = 2000  # rows of each split
+N_REAL, N_PLACES = 2000, 8  # rows of each split; places that they are read from where it is larger than memory
 N_ALONE = 16
 N_BATCH = 64
 N_PLANTED = 8
@@ -178,7 +178,7 @@ def real_probes(schema: Schema, dataset: Dataset) -> list[Probe]:
     """Return up to `N_REAL` rows of each split."""
     probes = []
     for split in dataset.splits():
-        some = dataset.spread(split, N_REAL)
+        some = dataset.spread(split, N_REAL, places=N_PLACES)
         index = some if some is not None else np.arange(dataset.record.split_rows[split])
         probes.append(Probe(rows_of(schema, dataset, split, some), [f"row {row} of {split}" for row in index]))
     return probes

@@ -35,6 +35,10 @@ class Strides:
         Rows of each of its batches.
     norm : Tensor or None
         Norm of the last gradient before it was clipped, where it is.
+    n_steps, n_rows : int
+        Taken since this process began, and their rows.
+    spent_s : float
+        Seconds that they took, waiting for their batches included.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Strides:
         self.n_next = 1  # steps of the next stride
         self.n_asked = self.n_done = 0  # of the last one
         self.seconds = 0.0
+        self.n_steps, self.n_rows, self.spent_s = 0, 0, 0.0  # of all strides
 
     def run(self, batches: Iterator[Batch]) -> int:
         """Take a stride; return how many steps it was: fewer than were asked for only at the end of the epoch.
@@ -78,6 +83,9 @@ class Strides:
         self.seconds = perf_counter() - started
         self.n_done = len(found)
         if found:
+            self.n_steps += self.n_done
+            self.n_rows += sum(self.sizes[-self.n_done :])
+            self.spent_s += self.seconds
             fitting = int(self.n_done * STRIDE_S / max(self.seconds, 1e-6))
             self.n_next = int(self.team.first(max(1, min(2 * self.n_done, fitting))))
         return self.n_done
