@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, process_time
 
+import psutil
 import torch
 from torch import nn
 
@@ -17,6 +18,8 @@ SHORT_S = 1e-3  # a step so short gains nothing by threads: dividing it costs as
 LONG_S = 0.5  # a step so long surely does
 MEASURE_S = 0.1  # for each number of threads, twice
 GAIN = 1.15  # by which several must be faster than one, which leaves the other cores to others
+BUSY = 0.25  # of a core of ours that others take meanwhile: then it is not the threads that were measured
+SURE_S = 5e-3  # a step so long gains by threads on a machine that is not busy
 SMALL_STEP = 4_000_000  # weights times rows: half a millisecond on one core
 PLAIN = (nn.Linear, nn.BatchNorm1d, nn.LayerNorm, nn.Embedding)  # each weight is used once a row
 SMALL_MODEL = 1_000_000  # weights; where nothing can be measured, one thread is for models below
@@ -44,16 +47,27 @@ def settle_threads(module: nn.Module, feed: Feed, inputs: Tensors, *, batch_size
         torch.set_num_threads(1)
         return {}
     before = random_state(torch.device("cpu"))
+    began, others_s = perf_counter(), _others_s()
     try:
         found = _measured(_step_of(module, feed, inputs, batch_size), n_all)
     except Exception:  # what cannot be copied, or wants another call: the training itself will tell
         n_weights = sum(parameter.numel() for parameter in module.parameters())
         found = {1: 0.0} if n_weights < SMALL_MODEL else {1: float("inf"), n_all: 0.0}
     set_random_state(before, torch.device("cpu"))
+    n_others = (_others_s() - others_s) / (perf_counter() - began)  # cores that other processes took
+    is_busy = n_others > max(0, (psutil.cpu_count() or n_all) - n_all) + BUSY
     torch.set_num_threads(n_all)
+    if is_busy and n_all in found and found[1] >= SURE_S:
+        return found  # such as a kernel that starts beside us: that is over soon
     if n_all not in found or found[1] < found[n_all] * GAIN:
         torch.set_num_threads(1)
     return found
+
+
+def _others_s() -> float:
+    """Return the seconds that the cores worked for other processes than this one."""
+    times = psutil.cpu_times()
+    return float(times.user + times.system + getattr(times, "steal", 0.0)) - process_time()
 
 
 def _is_small(module: nn.Module, inputs: Tensors, batch_size: int) -> bool:

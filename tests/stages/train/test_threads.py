@@ -19,6 +19,7 @@ from lepton_jupyter.stages.train.threads import settle_threads
 def _two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two threads to begin with, and no step so small that it is not measured."""
     monkeypatch.setattr(threads, "SMALL_STEP", 0)
+    monkeypatch.setattr(threads, "_others_s", lambda: 0.0)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -42,6 +43,15 @@ def test_several_threads_are_taken_where_they_pay(
     monkeypatch: pytest.MonkeyPatch, one: float, two: float, wanted: int
 ) -> None:
     assert settle(monkeypatch, one=one, two=two) == wanted
+
+
+@pytest.mark.parametrize(("one", "wanted"), [(0.02, 2), (0.002, 1)], ids=["long", "short"])
+def test_on_a_busy_machine_a_long_step_takes_all_threads(
+    monkeypatch: pytest.MonkeyPatch, one: float, wanted: int
+) -> None:
+    counter = iter(range(0, 1_000_000, 1000))
+    monkeypatch.setattr(threads, "_others_s", lambda: float(next(counter)))
+    assert settle(monkeypatch, one=one, two=one) == wanted
 
 
 def test_a_small_step_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
