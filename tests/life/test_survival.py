@@ -6,10 +6,12 @@ import os
 import signal
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import psutil
 import pytest
 
 from lepton_jupyter.core.paths import Home
@@ -94,6 +96,38 @@ def test_the_stop_button_keeps_the_best_checkpoint(notebook: Notebook, client: A
     assert n_events > 0
     assert "stopped" in shown
     assert "roc_auc" in notebook.run("print(lepton.evaluate('TumorNet').metrics)")
+
+
+LOADER = """
+from torch.utils.data import DataLoader, Dataset
+class Rows(Dataset):
+    def __len__(self):
+        return 384
+    def __getitem__(self, place):
+        return torch.full((30,), float(place % 2)), place % 2
+loader = DataLoader(Rows(), batch_size=64, shuffle=True, num_workers=2)
+"""
+
+
+def test_the_stop_button_ends_a_training_whose_loader_has_workers(
+    notebook: Notebook, home: Home, client: Any, eventually: Wait
+) -> None:
+    """(c) with processes that fetch: no step after 2 s, a version, and none of them is left."""
+    notebook.run(SLOW)
+    notebook.run("import torch\n" + LOADER)
+    request = notebook.start("run = %lepton train TumorNet --data loader --task binary --epochs 500")
+    run = _running(client(), eventually)
+    below = psutil.Process(_processes(home, run.run_id)["kernel"].pid).children(recursive=True)
+    assert len(below) >= 2
+    notebook.interrupt()
+    sleep(2)
+    done = client().run(run.run_id).progress["done"]
+    with suppress(CellError):  # whether the cell ends with an error is the other test's
+        notebook.finish(request)
+    ended = _ended(client(), run.run_id, eventually)
+    assert (ended.state, ended.progress["done"]) == ("stopped", done)
+    assert ended.version is not None
+    eventually(lambda: not any(child.is_running() for child in below), timeout_s=20, what="no worker is left")
 
 
 def home_of(run: Any) -> Any:
