@@ -35,7 +35,7 @@ from lepton_jupyter.stages.train.job import Job, Outcome
 from lepton_jupyter.stages.train.judged import make_judge
 from lepton_jupyter.stages.train.losses import Loss
 from lepton_jupyter.stages.train.optimizers import make_optimizer
-from lepton_jupyter.stages.train.precision import Precision
+from lepton_jupyter.stages.train.precision import Precision, placed
 from lepton_jupyter.stages.train.randomness import random_state, set_random_state
 from lepton_jupyter.stages.train.schedules import make_schedule
 from lepton_jupyter.stages.train.sharding import whole
@@ -87,7 +87,7 @@ class Loop:
             If the loss becomes NaN or infinite; epoch, step and layer are named.
         """
         __tracebackhide__ = True
-        self.module = self.job.team.prepare(self.module.to(self.precision.device))
+        self.module = self.job.team.prepare(placed(self.module, self.precision))
         self._make()
         if self.going_on is not None:
             self._go_on(self.going_on)

@@ -1,4 +1,4 @@
-"""In which numbers a model computes: weights stay float32, and bf16 is for what gains by it."""
+"""In which numbers a model computes, and how its weights lie: float32, and bf16 is for what gains by it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from lepton_jupyter.core.errors import LeptonError
+
+CHANNELS_LAST = {("cuda", "bf16")}  # where convolutions want it: tensor cores (NVIDIA, "Convolutional layers", 2023)
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,13 @@ def settle_precision(asked: str, device: torch.device) -> Precision:
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
     return Precision("bf16" if asked == "bf16" or (asked == "auto" and has_bf16) else "fp32", device)
+
+
+def placed(module: nn.Module, precision: Precision) -> nn.Module:
+    """Return the module on its device, the channels of its images last where convolutions are faster so."""
+    module = module.to(precision.device)
+    has_images = any(isinstance(part, nn.Conv2d) for part in module.modules())
+    fits = all(weight.ndim != 5 for weight in module.state_dict().values() if torch.is_tensor(weight))
+    if has_images and fits and (precision.device.type, precision.name) in CHANNELS_LAST:
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module

@@ -41,7 +41,6 @@ LEARNING_SHARE = 4  # a sampler that learns gets to learn so often: a program ho
 MOST_NUMBERS = 2**25  # weights of all trials together
 ENOUGH = 1.1  # of two widths that are so close, the smaller: the sampler sees more before it draws
 GAIN = 1.25  # how much faster than one by one it must be
-THREADS_GAIN = 1.15  # how much faster than on one core several must be
 WARM_STEPS, N_STEPS = 3, 12
 
 
@@ -53,8 +52,6 @@ class Batching:
     ----------
     width : int
         Trials at once.
-    n_threads : int
-        That a step is divided among on the CPU.
     how : str
         For the record: what was measured, and decided.
     """
@@ -62,7 +59,6 @@ class Batching:
     kit: Kit
     make: Callable[[Train], nn.Module]
     width: int
-    n_threads: int
     how: str
 
 
@@ -80,16 +76,17 @@ def settle(asked: Asked) -> Batching | str:
         return "--batched no"
     n_threads = torch.get_num_threads()
     try:
-        found = _settled(asked, n_threads)
+        found = _settled(asked)
     except NotStackableError as error:
         found = str(error)
-    torch.set_num_threads(n_threads if isinstance(found, str) else found.n_threads)
+    if isinstance(found, str):
+        torch.set_num_threads(n_threads)
     if isinstance(found, str) and spec.batched == "yes":
         raise LeptonError(f"--batched yes: {found}.", "Leave it at auto: trials go one by one then.")
     return found
 
 
-def _settled(asked: Asked, n_threads: int) -> Batching | str:
+def _settled(asked: Asked) -> Batching | str:
     __tracebackhide__ = True
     reason = why_not(asked.question, asked.training, asked.space)
     if reason:
@@ -106,7 +103,7 @@ def _settled(asked: Asked, n_threads: int) -> Batching | str:
         kit.forward = forward
         try:
             check_forward(forward, modules, kit.fitted.feed, kit.rows.take(torch.arange(min(8, len(kit.rows))))[0])
-            return _measured(asked, kit, make, low, n_threads)
+            return _measured(asked, kit, make, low)
         except NotStackableError as error:
             tried.append(str(error))
         except Exception as error:  # what vmap, or the user's own forward under it, does not take
@@ -136,6 +133,8 @@ def _kit_of(asked: Asked, spec: Train) -> tuple[Kit, Callable[[Train], nn.Module
     fitted = prepare(copied(question.model), job)
     made = {msgspec.json.encode((spec.seed, spec.params)): copy.deepcopy(fitted.module)}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # several gain where nothing else runs, and lose fivefold where something does
     fitted.head, output = check_first_batch(job, fitted.module, fitted.feed, fitted.example, None)
     loss = make_loss(job, fitted.head)
     if isinstance(loss.function, nn.Module):
@@ -156,9 +155,8 @@ def _kit_of(asked: Asked, spec: Train) -> tuple[Kit, Callable[[Train], nn.Module
 # -- measured
 
 
-def _measured(asked: Asked, kit: Kit, make: Callable[[Train], nn.Module], spec: Train, n_all: int) -> Batching | str:
-    """Decide by some steps of both ways, on one core and on all that the run has."""
-    torch.set_num_threads(1)
+def _measured(asked: Asked, kit: Kit, make: Callable[[Train], nn.Module], spec: Train) -> Batching | str:
+    """Decide by some steps of both ways."""
     alone_s = _alone_s(kit, make(spec))
     n_weights = sum(weight.numel() for weight in make(spec).parameters())
     learns = asked.spec.sampler == "tpe"
@@ -166,20 +164,14 @@ def _measured(asked: Asked, kit: Kit, make: Callable[[Train], nn.Module], spec: 
     if learns:
         most = min(most, max(WIDTHS[0], asked.spec.trials // LEARNING_SHARE))
     widths = [width for width in WIDTHS if width < most] + [most]
-    seen: dict[int, dict[int, float]] = {}
-    for n_threads in (1, n_all) if kit.precision.device.type == "cpu" and n_all > 1 else (1,):
-        torch.set_num_threads(n_threads)
-        seen[n_threads] = {width: _together_s(kit, make(spec), spec, width) for width in widths}
-    fastest = {n_threads: min(found.values()) for n_threads, found in seen.items()}
-    n_threads = n_all if n_all in fastest and fastest[n_all] * THREADS_GAIN < fastest[1] else 1
-    width = next(one for one in widths if seen[n_threads][one] <= fastest[n_threads] * ENOUGH)
-    together_s = seen[n_threads][width]
-    on = f" on {n_threads} threads" if n_threads > 1 else ""
-    figures = f"{together_s * 1e6:.3g} µs a step and trial{on}, one by one {alone_s * 1e6:.3g} µs"
-    if alone_s < together_s * GAIN and asked.spec.batched != "yes":
+    seen = {width: _together_s(kit, make(spec), spec, width) for width in widths}
+    fastest = min(seen.values())
+    width = next(width for width, seconds in seen.items() if seconds <= fastest * ENOUGH)
+    figures = f"{seen[width] * 1e6:.3g} µs a step and trial, one by one {alone_s * 1e6:.3g} µs"
+    if alone_s < seen[width] * GAIN and asked.spec.batched != "yes":
         return f"{kit.forward.name} of {width} trials gain too little ({figures})"
     how = f"{width} at once as one program by {kit.forward.name} ({figures})"
-    return Batching(kit, make, width, n_threads, how)
+    return Batching(kit, make, width, how)
 
 
 def _alone_s(kit: Kit, module: nn.Module) -> float:

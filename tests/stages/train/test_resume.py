@@ -20,6 +20,15 @@ from lepton_jupyter.stages.train.job import Job, settle_task
 from lepton_jupyter.stages.train.spec import Train
 
 
+class Image(nn.Module):
+    def __init__(self, input_shape: tuple[int, ...], n_outputs: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(input_shape[0], 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, n_outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)
+
+
 class CutError(Exception):
     """What ends a run here: it leaves no more behind than a killed kernel does."""
 
@@ -109,6 +118,30 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(
     assert whole.outcome.metrics.keys() == again.outcome.metrics.keys()
     if n_strides > 1:  # the first checkpoint is written after the first look for a stop
         assert session.notes["resumed"] == {"epoch": 1 + (n_strides - 1) // 3, "step": (n_strides - 1) % 3}
+
+
+def test_channels_lie_last_in_training_only_and_go_on_so(
+    new_session: Any, make_dataset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lepton_jupyter.stages.train.precision.CHANNELS_LAST", {("cpu", "fp32")})
+    x = torch.randn(40, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    images = make_dataset((x, (x.mean((1, 2, 3)) > 0).long()), target=())
+    seen: list[bool] = []
+
+    class Watched(Image):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                seen.append(self.net[0].weight.is_contiguous(memory_format=torch.channels_last))
+            return super().forward(x)
+
+    whole = fit(new_session(), images, Watched, batch_size=8)
+    assert all(seen[-12:]) and whole.module.net[0].weight.is_contiguous()  # type: ignore[union-attr, index]
+    session = new_session()
+    cut_at(session, 7)
+    with pytest.raises(CutError):
+        fit(session, images, Watched, batch_size=8)
+    session.stop_when = lambda: False
+    assert same(whole, fit(session, images, Watched, batch_size=8))
 
 
 def test_a_run_that_died_after_its_last_epoch_trains_no_more(new_session: Any, two_blobs: Dataset) -> None:

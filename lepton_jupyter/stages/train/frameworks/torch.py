@@ -168,7 +168,7 @@ class TorchFramework:
             fitted.outcome.why_not = why_not
         else:
             loop.run()
-        fitted.module.to("cpu").eval()
+        fitted.module.to("cpu").to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
         return fitted
 
     def describe(self, model: Any, job: Job) -> dict[str, Any]:
