@@ -88,6 +88,14 @@ def test_row_groups_hold_every_row_of_a_split_once(table: Dataset) -> None:
     assert table.table("train", some).equals(whole[some])
 
 
+def test_rows_at_few_places_are_of_few_groups(table: Dataset) -> None:
+    counts = RowGroups(table, "train").counts
+    some = table.spread("train", 40, places=4)
+    assert some is not None and len(some) == 40 and (np.diff(some) > 0).all()
+    assert (some[0], some[-1]) == (0, counts.sum() - 1)
+    assert len(np.unique(np.searchsorted(np.cumsum(counts), some, side="right"))) <= 8 < len(counts)
+
+
 def test_rows_of_tensors_are_read_by_their_positions(images: Dataset) -> None:
     groups, some = RowGroups(images, "test"), images.spread("test", 7)
     assert some is not None and images.is_large
