@@ -87,7 +87,7 @@ class Loop:
             If the loss becomes NaN or infinite; epoch, step and layer are named.
         """
         __tracebackhide__ = True
-        self.module = self.job.team.prepare(placed(self.module, self.precision))
+        self.module = self.job.team.prepare(placed(self.module, self.precision, is_alone=self.job.team.n == 1))
         self._make()
         if self.going_on is not None:
             self._go_on(self.going_on)

@@ -53,11 +53,14 @@ def settle_precision(asked: str, device: torch.device) -> Precision:
     return Precision("bf16" if asked == "bf16" or (asked == "auto" and has_bf16) else "fp32", device)
 
 
-def placed(module: nn.Module, precision: Precision) -> nn.Module:
-    """Return the module on its device, the channels of its images last where convolutions are faster so."""
+def placed(module: nn.Module, precision: Precision, *, is_alone: bool) -> nn.Module:
+    """Return the module on its device, the channels of its images last where convolutions are faster so.
+
+    Only in a process that trains alone: FSDP shards nothing that is laid out otherwise.
+    """
     module = module.to(precision.device)
     has_images = any(isinstance(part, nn.Conv2d) for part in module.modules())
     fits = all(weight.ndim != 5 for weight in module.state_dict().values() if torch.is_tensor(weight))
-    if has_images and fits and (precision.device.type, precision.name) in CHANNELS_LAST:
+    if is_alone and has_images and fits and (precision.device.type, precision.name) in CHANNELS_LAST:
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module

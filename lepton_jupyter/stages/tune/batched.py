@@ -81,8 +81,8 @@ def settle(asked: Asked) -> Batching | str:
         found = str(error)
     if isinstance(found, str):
         torch.set_num_threads(n_threads)
-    if isinstance(found, str) and spec.batched == "yes":
-        raise LeptonError(f"--batched yes: {found}.", "Leave it at auto: trials go one by one then.")
+        if spec.batched == "yes":
+            raise LeptonError(f"--batched yes: {found}.", "Leave it at auto: trials go one by one then.")
     return found
 
 
