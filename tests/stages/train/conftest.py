@@ -13,6 +13,8 @@ from lepton_jupyter.core.paths import Home
 from lepton_jupyter.stages.data.ingest import add
 from lepton_jupyter.stages.data.spec import Data
 from lepton_jupyter.stages.data.store import Dataset, Store
+from lepton_jupyter.stages.train.job import Job, settle_task
+from lepton_jupyter.stages.train.spec import Train
 
 EXAMPLES = Path(__file__).parents[3] / "example_notebooks"
 
@@ -100,3 +102,22 @@ def two_blobs(make_dataset: Callable[..., Dataset]) -> Dataset:
         for i in range(60)
     ]
     return make_dataset(pl.DataFrame(rows), target=("y",))
+
+
+@pytest.fixture
+def job(session: Any, two_blobs: Dataset) -> Callable[..., Job]:
+    """Make a job of a binary task: ``job(lr=0.1, names={…})``."""
+
+    def make(*, names: dict[str, Any] | None = None, data: Dataset = two_blobs, **flags: Any) -> Job:
+        spec = Train(model="model", data=data.ref, **flags)
+        return Job(session, spec, settle_task(data, spec.task), "model", names or {})
+
+    return make
+
+
+@pytest.fixture
+def numbers(make_dataset: Callable[..., Dataset]) -> Dataset:
+    """One target of 60 rows."""
+    return make_dataset(
+        pl.DataFrame({"x": [float(i) for i in range(60)], "y": [i * 0.5 for i in range(60)]}), target=("y",)
+    )
