@@ -131,7 +131,8 @@ def test_a_run_of_another_environment_starts_cold_and_the_next_one_does_not(
     assert waited is not None
     other = cell_run(home, "pass", tmp_path, OMP_NUM_THREADS="3")
     assert warming.hand_over(followed(other), None) is None
-    eventually(lambda: not waited.is_alive(), what="it was not given back")
+    # its main thread may be over while another still holds what says that somebody is ready
+    eventually(lambda: not waited.is_alive() and not is_ready(home), what="it was not given back")
     get_ready(warming, eventually)
     cell = "import torch; print(torch.get_num_threads())"
     process = warming.hand_over(followed(cell_run(home, cell, tmp_path, OMP_NUM_THREADS="3")), None)
