@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from subprocess import Popen, TimeoutExpired
 
+import psutil
+
 from lepton_jupyter.backend.follow import FollowedRun
 from lepton_jupyter.backend.keeper import backend_environment
 from lepton_jupyter.backend.queue import Lease
@@ -32,6 +34,7 @@ WAITER = (sys.executable, "-P", "-m", "lepton_jupyter.runner.warm")
 KINDS = ("train", "tune", "cell")
 IDLE_S = 900.0  # without a training, and without anybody who began to work
 CALM_S = 5.0  # the first seconds of a run are its own
+FREE_CORE = 0.8  # of a core that nobody used of late: what starts beside a run shall not slow it down
 QUIET_S = 2.0  # since somebody typed: a run may come of it in a moment
 ANSWER_S = 2.0
 PAUSE_S = 60.0  # after one that did not get ready; longer each time
@@ -105,6 +108,7 @@ class Warming:
         if self._trainings - trainings:  # one has ended
             self.want()
         self._trainings = trainings
+        n_free = free_cores()
         now = time.monotonic()
         is_wanted = self._wanted_at is not None and now - self._wanted_at < IDLE_S
         with self._lock:
@@ -114,7 +118,7 @@ class Warming:
                 self._give_back()
             since = max(self._pause_until, (self._wanted_at or 0.0) + QUIET_S)
             is_due = self._child is None and is_wanted and now >= since and not is_off()
-            if is_due and _is_calm(active) and available_bytes() > LEAST_TO_START:
+            if is_due and _is_calm(active, n_free) and available_bytes() > LEAST_TO_START:
                 self._start()
 
     def hand_over(self, run: FollowedRun, lease: Lease | None) -> Popen[bytes] | None:
@@ -216,12 +220,18 @@ class Warming:
                 path.unlink(missing_ok=True)
 
 
-def _is_calm(active: Sequence[FollowedRun]) -> bool:
-    """Whether no run is about to begin, or has just begun."""
+def free_cores() -> float:
+    """Return how many cores of the machine nobody used since the calling thread last asked; 0 the first time."""
+    return psutil.cpu_times_percent().idle / 100 * (psutil.cpu_count() or 1)
+
+
+def _is_calm(active: Sequence[FollowedRun], n_free: float) -> bool:
+    """Whether no run is about to begin or has just begun, and those that run leave a core free."""
     now = time.time()
-    return not any(
+    is_beginning = any(
         run.view.state in ("queued", "starting") or now - (run.view.started_at or now) < CALM_S for run in active
     )
+    return not is_beginning and (not active or n_free >= FREE_CORE)
 
 
 def _end(child: Popen[bytes], patience_s: float) -> None:

@@ -209,3 +209,25 @@ def test_a_setting_lets_nobody_wait(home: Home, monkeypatch: pytest.MonkeyPatch)
         warming._wanted_at = time.monotonic() - 10
         warming.tick([])
         assert warming._child is None
+
+
+def test_nothing_starts_beside_a_training_that_uses_every_core(
+    warm_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_free = 0.1
+    monkeypatch.setattr("lepton_jupyter.backend.warming.free_cores", lambda: n_free)
+    monkeypatch.setattr("lepton_jupyter.backend.warming.QUIET_S", 0.0)
+    training = followed(cell_run(warm_home, "pass", tmp_path))
+    for state in ("starting", "running"):
+        training.add("state", state=state, at=time.time() - 60)
+    warming = Warming(warm_home, (sys.executable, "-c", "import time; time.sleep(60)"))
+    try:
+        warming.want()
+        warming.tick([training])
+        assert not warm_home.warm.exists()
+        n_free = 1.1
+        warming.tick([training])
+        assert warm_home.warm.exists()
+    finally:
+        warming.close()
+        training.close()

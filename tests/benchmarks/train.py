@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 from IPython.core.interactiveshell import InteractiveShell
 
 LOOPS = Path(__file__).parent / "loops"
@@ -36,7 +37,16 @@ HAND_EPOCHS = {"mlp": 30, "cnn": 5, "transformer": 8}
 PEER_EPOCHS = {"mlp": 3, "cnn": 1, "transformer": 2}
 BARS = {"loader": 2.0, "lightning": 4.0, "skorch": 2.5}
 
+CALM = 0.15  # of the machine in use, at most, when a contestant begins
+
 Measured = tuple[float, float]  # rows per second, seconds of the whole command
+
+
+def calm_down() -> None:
+    """Wait until nobody computes: what one contestant leaves running (ours warms the next kernel) slows the next."""
+    until = time.monotonic() + 60
+    while psutil.cpu_percent(2.0) > 100 * CALM and time.monotonic() < until:
+        pass
 
 
 def program(*argv: str, python: str = sys.executable) -> Measured:
@@ -139,6 +149,7 @@ def compare(model: str, ours: Ours, n_pairs: int, peers: str | None) -> None:
     for place in range(n_pairs):
         order = list(contestants) if place % 2 == 0 else list(reversed(contestants))
         for name in order:
+            calm_down()
             seen[name].append(contestants[name]())
 
     def ratios(one: str, other: str) -> list[float]:
