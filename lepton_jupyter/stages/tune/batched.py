@@ -30,6 +30,7 @@ from lepton_jupyter.stages.train.randomness import seed_everything
 from lepton_jupyter.stages.train.sources import batches_of, validation_of
 from lepton_jupyter.stages.train.spec import Train
 from lepton_jupyter.stages.tune.alike import check_alike, why_not
+from lepton_jupyter.stages.tune.pace import Pace
 from lepton_jupyter.stages.tune.program import Kit, Member, Program
 from lepton_jupyter.stages.tune.searching import Asked, Begun
 from lepton_jupyter.stages.tune.space import settled
@@ -37,7 +38,7 @@ from lepton_jupyter.stages.tune.stacked import NotStackableError, check_forward,
 from lepton_jupyter.stages.tune.trial import OnOneDevice, copied
 
 WIDTHS = (4, 8, 16, 32, 64, 128)  # how many trials at once are tried
-LEARNING_SHARE = 4  # a sampler that learns gets to learn so often: a program holds this part of all trials at most
+N_LEARNED = 3  # trials of a sampler that learns go in so many programs at least, each drawn from those before
 MOST_NUMBERS = 2**25  # weights of all trials together
 ENOUGH = 1.1  # of two widths that are so close, the smaller: the sampler sees more before it draws
 GAIN = 1.25  # how much faster than one by one it must be
@@ -54,12 +55,15 @@ class Batching:
         Trials at once.
     how : str
         For the record: what was measured, and decided.
+    pace : Pace
+        How many threads their steps take.
     """
 
     kit: Kit
     make: Callable[[Train], nn.Module]
     width: int
     how: str
+    pace: Pace
 
 
 def settle(asked: Asked) -> Batching | str:
@@ -83,6 +87,8 @@ def settle(asked: Asked) -> Batching | str:
         torch.set_num_threads(n_threads)
         if spec.batched == "yes":
             raise LeptonError(f"--batched yes: {found}.", "Leave it at auto: trials go one by one then.")
+    elif found.kit.precision.device.type == "cpu":
+        found.pace.n_all = n_threads
     return found
 
 
@@ -134,7 +140,7 @@ def _kit_of(asked: Asked, spec: Train) -> tuple[Kit, Callable[[Train], nn.Module
     made = {msgspec.json.encode((spec.seed, spec.params)): copy.deepcopy(fitted.module)}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
-        torch.set_num_threads(1)  # several gain where nothing else runs, and lose fivefold where something does
+        torch.set_num_threads(1)  # `Pace` takes more where that is faster
     fitted.head, output = check_first_batch(job, fitted.module, fitted.feed, fitted.example, None)
     loss = make_loss(job, fitted.head)
     if isinstance(loss.function, nn.Module):
@@ -159,10 +165,9 @@ def _measured(asked: Asked, kit: Kit, make: Callable[[Train], nn.Module], spec: 
     """Decide by some steps of both ways."""
     alone_s = _alone_s(kit, make(spec))
     n_weights = sum(weight.numel() for weight in make(spec).parameters())
-    learns = asked.spec.sampler == "tpe"
     most = max(2, min(asked.n_left, MOST_NUMBERS // n_weights))
-    if learns:
-        most = min(most, max(WIDTHS[0], asked.spec.trials // LEARNING_SHARE))
+    if asked.spec.sampler == "tpe":
+        most = min(most, max(WIDTHS[0], math.ceil(asked.spec.trials / N_LEARNED)))
     widths = [width for width in WIDTHS if width < most] + [most]
     seen = {width: _together_s(kit, make(spec), spec, width) for width in widths}
     fastest = min(seen.values())
@@ -170,8 +175,9 @@ def _measured(asked: Asked, kit: Kit, make: Callable[[Train], nn.Module], spec: 
     figures = f"{seen[width] * 1e6:.3g} µs a step and trial, one by one {alone_s * 1e6:.3g} µs"
     if alone_s < seen[width] * GAIN and asked.spec.batched != "yes":
         return f"{kit.forward.name} of {width} trials gain too little ({figures})"
+    width = math.ceil(asked.n_left / math.ceil(asked.n_left / width))  # so that the last program is as large
     how = f"{width} at once as one program by {kit.forward.name} ({figures})"
-    return Batching(kit, make, width, how)
+    return Batching(kit, make, width, how, Pace(1))
 
 
 def _alone_s(kit: Kit, module: nn.Module) -> float:
@@ -191,7 +197,7 @@ def _alone_s(kit: Kit, module: nn.Module) -> float:
 
 def _together_s(kit: Kit, module: nn.Module, spec: Train, width: int) -> float:
     """Return the seconds of a step, for each of so many trials."""
-    program = Program(kit, [Member(place, spec, module) for place in range(width)])
+    program = Program(kit, [Member(place, spec, module) for place in range(width)], Pace(1))
     batch = next(kit.batches(0).epoch(1))
     return _seconds(lambda: program.step(batch, is_shared=True)) / width
 
@@ -221,8 +227,11 @@ def run_batched(asked: Asked, batching: Batching) -> None:
                 members.append(Member(one.number, one.training, batching.make(one.training)))
             except Exception as error:
                 asked.fail(one.number, error)
-        if members and not _train(asked, Program(batching.kit, members), asked.spec.epochs):
-            return
+        if members and not _train(asked, Program(batching.kit, members, batching.pace), asked.spec.epochs):
+            break
+    if batching.pace.n_most > 1:
+        batching.how += f", on {batching.pace.n_most} threads while that was faster"
+        torch.set_num_threads(1)
 
 
 def _begun(asked: Asked, width: int) -> list[Begun]:

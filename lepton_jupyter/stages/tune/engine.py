@@ -125,6 +125,7 @@ def train_trials(asked: Asked, slot: str = "here") -> str:
         run_singly(asked, slot)
     else:
         batched.run_batched(asked, batching)
+        how = batching.how
     return how
 
 

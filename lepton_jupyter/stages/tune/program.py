@@ -22,11 +22,13 @@ from lepton_jupyter.stages.train.precision import Precision
 from lepton_jupyter.stages.train.schedules import make_schedule
 from lepton_jupyter.stages.train.spec import Train
 from lepton_jupyter.stages.train.torch_names import optimizer_class
+from lepton_jupyter.stages.tune.pace import Pace
 from lepton_jupyter.stages.tune.stacked import Forward, Table, losses_of
 
 # T trials, B rows, P weights of one module, S steps of an epoch
 
-ROWS_AT_ONCE = {"cpu": 2**14, "cuda": 2**18}  # of a pass without gradients, over all trials: what a cache holds
+# of a pass without gradients, over all trials; on the CPU the pages of larger tensors would be new each time
+ROWS_AT_ONCE = {"cpu": 2**13, "cuda": 2**18}
 STOP_STEPS = 8  # between two looks at whether the run is to stop
 
 
@@ -130,9 +132,10 @@ class Steps:
 class Program:
     """T trials in training."""
 
-    def __init__(self, kit: Kit, members: Sequence[Member]) -> None:
+    def __init__(self, kit: Kit, members: Sequence[Member], pace: Pace) -> None:
         device = kit.precision.device
         self.kit = kit
+        self.pace = pace
         self.members = list(members)
         self.table = Table([member.module for member in members], device)
         self.best = self.table.flat.clone()
@@ -177,8 +180,11 @@ class Program:
         """
         is_shared, losses, sizes = self.is_shared, [], []
         rate = float(self._dummy.param_groups[0]["lr"])
+        self.pace.epoch(number)
         for place, batch in enumerate(self.batches(number)):
+            self.pace.begin(place)
             losses.append(self.step(batch, is_shared=is_shared))
+            self.pace.end(place)
             sizes.append(batch[0][0].shape[0 if is_shared else 1])
             if place % STOP_STEPS == 0 and self.kit.job.session.should_stop():
                 return False

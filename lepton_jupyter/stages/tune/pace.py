@@ -1,0 +1,87 @@
+"""How many threads a program's steps take: its own steps show it, again and again, since neighbours come and go."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from time import perf_counter
+
+import torch
+
+N_FIRST = 2  # steps of an epoch that are not looked at
+N_PROBED = 6  # steps on one thread, then as many on all
+GAIN = 1.1  # how much faster all threads must be: one leaves the other cores to others
+SLOWED = 1.5  # how much slower than on one thread they may become before they are given up in mid-epoch
+
+
+class Pace:
+    """Choose between one thread and all, by the steps themselves.
+
+    In the epochs 1, 2, 4, 8 … of a program, some steps go on one thread and some on all, and the epoch goes on with
+    what was faster. Threads that wait for a core which somebody else has lose far more than they gain: then they are
+    given up at once.
+
+    Parameters
+    ----------
+    n_all : int
+        Threads that may be used; 1: nothing is chosen.
+    clock : callable
+        Returns seconds.
+
+    Attributes
+    ----------
+    n_chosen : int
+        Threads of the last step.
+    n_most : int
+        The most that were chosen so far.
+    """
+
+    def __init__(self, n_all: int, clock: Callable[[], float] = perf_counter) -> None:
+        self.n_all = n_all
+        self.n_chosen = self.n_most = 1
+        self._clock = clock
+        self._is_probing = False
+        self._seen: dict[int, list[float]] = {}
+        self._one_s = 0.0
+        self._began = 0.0
+
+    def epoch(self, number: int) -> None:
+        """Begin an epoch, counted from 1."""
+        self._is_probing = self.n_all > 1 and number & (number - 1) == 0
+        if self._is_probing:
+            self._seen = {1: [], self.n_all: []}
+
+    def begin(self, place: int) -> None:
+        """Begin the epoch's step at this place, counted from 0."""
+        if self._is_probing and place >= N_FIRST:
+            if place < N_FIRST + N_PROBED:
+                self._use(1)
+            elif place < N_FIRST + 2 * N_PROBED:
+                self._use(self.n_all)
+            else:
+                self._choose()
+        self._began = self._clock()
+
+    def end(self, place: int) -> None:
+        """End that step."""
+        if self.n_all == 1:
+            return
+        took = self._clock() - self._began
+        if self._is_probing:
+            if place >= N_FIRST:
+                self._seen[self.n_chosen].append(took)
+        elif self.n_chosen > 1:
+            last = self._seen[self.n_chosen] = [*self._seen[self.n_chosen], took][-N_PROBED:]
+            if statistics.median(last) > SLOWED * self._one_s:
+                self._use(1)
+
+    def _choose(self) -> None:
+        self._is_probing = False
+        self._one_s, all_s = (statistics.median(self._seen[n]) for n in (1, self.n_all))
+        self._use(self.n_all if all_s * GAIN < self._one_s else 1)
+        self.n_most = max(self.n_most, self.n_chosen)
+
+    def _use(self, n_threads: int) -> None:
+        if n_threads != self.n_chosen:
+            torch.set_num_threads(n_threads)
+            self.n_chosen = n_threads
