@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from torch import nn
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.stages.train.augment import make_augment
 from lepton_jupyter.stages.train.average import Average
-from lepton_jupyter.stages.train.batches import Batches, generator_of
+from lepton_jupyter.stages.train.batches import Batches, InMemory, generator_of
 from lepton_jupyter.stages.train.checkpoints import (
     BESIDE_BYTES,
     BEST,
@@ -35,12 +36,14 @@ from lepton_jupyter.stages.train.job import Job, Outcome
 from lepton_jupyter.stages.train.judged import make_judge
 from lepton_jupyter.stages.train.losses import Loss
 from lepton_jupyter.stages.train.optimizers import make_optimizer
+from lepton_jupyter.stages.train.pace import Pace
 from lepton_jupyter.stages.train.precision import Precision, placed
 from lepton_jupyter.stages.train.randomness import random_state, set_random_state
 from lepton_jupyter.stages.train.schedules import make_schedule
 from lepton_jupyter.stages.train.sharding import whole
 from lepton_jupyter.stages.train.standing import Parts, Standing, capture, is_finite, put_back
 from lepton_jupyter.stages.train.strides import Strides
+from lepton_jupyter.stages.train.threads import are_alike
 from lepton_jupyter.stages.train.validation import Validation
 
 N_SHOWING = 20  # steps by which one tells how long the training takes
@@ -53,10 +56,12 @@ class Loop:
 
     Attributes
     ----------
-    going_on : dict or None
-        The state that it goes on from.
     each_stride : callable
         Called between strides.
+    going_on : dict or None
+        The state that it goes on from.
+    n_threads : int
+        That its steps may take, where it takes one.
     is_repeated : bool
         Whether it only looks for what made an earlier one fail.
     diverged_at : (epoch, step) or None
@@ -74,6 +79,7 @@ class Loop:
     precision: Precision
     each_stride: Callable[[], None]
     going_on: dict[str, Any] | None = None
+    n_threads: int = 1
     outcome: Outcome = field(default_factory=Outcome)
     is_repeated: bool = False
     diverged_at: tuple[int, int] | None = field(default=None, init=False)
@@ -91,7 +97,9 @@ class Loop:
         self._make()
         if self.going_on is not None:
             self._go_on(self.going_on)
-        self._note()
+        pace = self._pace()
+        self._note(pace)
+        self.strides.pace = pace
         is_small = not self.is_repeated and self.job.team.n == 1 and size_of(self.module.state_dict()) <= BESIDE_BYTES
         self._start: dict[str, Any] | None = None  # where it began, until there is a checkpoint
         if is_small:
@@ -151,7 +159,7 @@ class Loop:
                 self.outcome.metrics = about["metrics"]
         self.job.session.note("resumed", {"epoch": standing.epoch, "step": standing.step})
 
-    def _note(self) -> None:
+    def _note(self, pace: Pace | None) -> None:
         spec = self.job.spec
         self.settled = {
             "threads": torch.get_num_threads(),
@@ -160,8 +168,9 @@ class Loop:
             "precision": self.precision.name,
             "compiled": (self.going_on or {}).get("settled", {}).get("compiled", 0),
         }
+        n_threads = self.settled["threads"]
         notes = {
-            "threads": self.settled["threads"],
+            "threads": n_threads if pace is None else f"{n_threads} or {pace.n_all}, as is faster",
             "seed": spec.seed,
             "device": str(self.precision.device),
             "loss": self.loss.name,
@@ -174,6 +183,35 @@ class Loop:
         for key, value in notes.items():
             self.job.session.note(key, value)
         self.job.session.progress(self.standing.epoch - 1, spec.epochs, "epochs")
+
+    def _pace(self) -> Pace | None:
+        """Return what chooses the threads of the steps: where that changes no bit of what comes out, and for one alone.
+
+        Sizes of a model and its batch tell of all its steps; a module that makes its own is not called just to see.
+        """
+        if self.is_repeated or self.job.team.n > 1 or self.precision.device.type != "cpu":
+            return None
+        if self.n_threads == 1 or torch.get_num_threads() > 1 or not isinstance(self.batches, InMemory):
+            return None
+        if hasattr(self.module, "training_step"):
+            return None
+        now = random_state(self.precision.device)
+        try:
+            twin = copy.deepcopy(self.module).train()
+            loss_of = loss_function(twin, twin, feed=self.feed, loss=self.loss, precision=self.precision)
+            inputs, target = next(self.batches.epoch(1))
+
+            def gradients() -> list[torch.Tensor]:
+                set_random_state(now, self.precision.device)
+                twin.zero_grad()
+                loss_of(inputs, target).backward()
+                return [weight.grad.clone() for weight in twin.parameters() if weight.grad is not None]
+
+            return Pace(self.n_threads) if are_alike(gradients, self.n_threads) else None
+        except Exception:  # what cannot be copied, or fails: its own first step tells
+            return None
+        finally:
+            set_random_state(now, self.precision.device)
 
     # -- an epoch
 
@@ -291,6 +329,8 @@ class Loop:
             set_random_state(now, self.precision.device)
             self.settled["compiled"] = len(batch[1]) if decided.module is not None else 0
             self._use_compiled(decided.module)
+            if decided.module is not None:
+                self._end_pace()  # compiled code adds up in another order on other threads
         self.job.session.note("compiled", f"{'yes' if decided.module is not None else 'no'}: {decided.why}")
 
     def _use_compiled(self, called: Callable[..., Any] | None) -> None:
@@ -356,7 +396,13 @@ class Loop:
         self.checkpoints.save(capture(self.parts, self.standing, self.settled, self.job.team), since=since)
         self._start = None
 
+    def _end_pace(self) -> None:
+        if self.strides.pace is not None:
+            self.strides.pace.close()
+            self.strides.pace = None
+
     def _end(self) -> None:
+        self._end_pace()
         self.checkpoints.flush()
         if self.checkpoints.error:
             self.job.session.note("checkpoint_error", self.checkpoints.error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 from time import perf_counter
 
 import torch
@@ -14,9 +14,11 @@ from lepton_jupyter.stages.train.average import Average
 from lepton_jupyter.stages.train.batches import Batch
 from lepton_jupyter.stages.train.feed import Tensors
 from lepton_jupyter.stages.train.memory import free_memory, is_out_of_memory, no_room, no_room_here
+from lepton_jupyter.stages.train.pace import N_PROBING, Pace
 from lepton_jupyter.stages.train.schedules import Schedule
 from lepton_jupyter.stages.train.team import ALONE, Team
 
+PROBE_EVERY = 8  # strides: neighbours come and go
 STRIDE_S = 0.1  # what a stop waits for at most, but for a step that takes longer
 
 LossOf = Callable[[Tensors, torch.Tensor], torch.Tensor]
@@ -39,6 +41,8 @@ class Strides:
         Taken since this process began, and their rows.
     spent_s : float
         Seconds that they took, waiting for their batches included.
+    pace : Pace or None
+        What chooses the threads of each step.
     """
 
     def __init__(
@@ -66,6 +70,8 @@ class Strides:
         self.n_asked = self.n_done = 0  # of the last one
         self.seconds = 0.0
         self.n_steps, self.n_rows, self.spent_s = 0, 0, 0.0  # of all strides
+        self.pace: Pace | None = None
+        self._n_strides = 0
 
     def run(self, batches: Iterator[Batch]) -> int:
         """Take a stride; return how many steps it was: fewer than were asked for only at the end of the epoch.
@@ -74,9 +80,11 @@ class Strides:
         """
         __tracebackhide__ = True
         self.n_asked, found = self.n_next, []
+        self._n_strides += 1
+        step = self.step if self.pace is None else self._paced(self.pace)
         started = perf_counter()
         for batch in islice(batches, self.n_asked):
-            found.append(self.step(batch))
+            found.append(step(batch))
             self.sizes.append(len(batch[1]))
         if found:
             self.losses += self.team.losses(torch.stack(found))  # the only wait for the device
@@ -89,6 +97,21 @@ class Strides:
             fitting = int(self.n_done * STRIDE_S / max(self.seconds, 1e-6))
             self.n_next = int(self.team.first(max(1, min(2 * self.n_done, fitting))))
         return self.n_done
+
+    def _paced(self, pace: Pace) -> Callable[[Batch], torch.Tensor]:
+        """Return what makes the steps of this stride, each on as many threads as the pace says."""
+        places = count()
+        pace.stretch(is_probing=self.n_asked > N_PROBING and self._n_strides % PROBE_EVERY == 0)
+
+        def step(batch: Batch) -> torch.Tensor:
+            __tracebackhide__ = True
+            place = next(places)
+            pace.begin(place)
+            loss = self.step(batch)
+            pace.end(place)
+            return loss
+
+        return step
 
     def step(self, batch: Batch) -> torch.Tensor:
         """Make one step; return its loss, a scalar on the device."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter, process_time
 
 import psutil
@@ -62,6 +62,23 @@ def settle_threads(module: nn.Module, feed: Feed, inputs: Tensors, *, batch_size
     if n_all not in found or found[1] < found[n_all] * GAIN:
         torch.set_num_threads(1)
     return found
+
+
+def are_alike(gradients: Callable[[], Sequence[torch.Tensor]], n_threads: int) -> bool:
+    """Whether a step's gradients are the same, to the last bit, on one thread and on so many.
+
+    Then the number of threads may change at any time. Sums over many rows are what differs: their parts are added in
+    another order.
+    """
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for n in (1, n_threads):
+            torch.set_num_threads(n)
+            found.append(gradients())
+    finally:
+        torch.set_num_threads(before)
+    return all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def _others_s() -> float:

@@ -25,12 +25,12 @@ from lepton_jupyter.stages.train.job import Job, Outcome
 from lepton_jupyter.stages.train.judged import make_judge
 from lepton_jupyter.stages.train.losses import make_loss
 from lepton_jupyter.stages.train.optimizers import make_optimizer
+from lepton_jupyter.stages.train.pace import Pace
 from lepton_jupyter.stages.train.precision import settle_precision
 from lepton_jupyter.stages.train.randomness import seed_everything
 from lepton_jupyter.stages.train.sources import batches_of, validation_of
 from lepton_jupyter.stages.train.spec import Train
 from lepton_jupyter.stages.tune.alike import check_alike, why_not
-from lepton_jupyter.stages.tune.pace import Pace
 from lepton_jupyter.stages.tune.program import Kit, Member, Program
 from lepton_jupyter.stages.tune.searching import Asked, Begun
 from lepton_jupyter.stages.tune.space import settled
@@ -231,7 +231,7 @@ def run_batched(asked: Asked, batching: Batching) -> None:
             break
     if batching.pace.n_most > 1:
         batching.how += f", on {batching.pace.n_most} threads while that was faster"
-        torch.set_num_threads(1)
+        batching.pace.close()
 
 
 def _begun(asked: Asked, width: int) -> list[Begun]:

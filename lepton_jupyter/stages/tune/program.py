@@ -18,11 +18,11 @@ from lepton_jupyter.stages.train.job import History, Job
 from lepton_jupyter.stages.train.judged import Judge
 from lepton_jupyter.stages.train.losses import Loss
 from lepton_jupyter.stages.train.optimizers import check_optimizer
+from lepton_jupyter.stages.train.pace import Pace
 from lepton_jupyter.stages.train.precision import Precision
 from lepton_jupyter.stages.train.schedules import make_schedule
 from lepton_jupyter.stages.train.spec import Train
 from lepton_jupyter.stages.train.torch_names import optimizer_class
-from lepton_jupyter.stages.tune.pace import Pace
 from lepton_jupyter.stages.tune.stacked import Forward, Table, losses_of
 
 # T trials, B rows, P weights of one module, S steps of an epoch
@@ -180,7 +180,7 @@ class Program:
         """
         is_shared, losses, sizes = self.is_shared, [], []
         rate = float(self._dummy.param_groups[0]["lr"])
-        self.pace.epoch(number)
+        self.pace.stretch(is_probing=number & (number - 1) == 0)  # in the epochs 1, 2, 4, 8 …
         for place, batch in enumerate(self.batches(number)):
             self.pace.begin(place)
             losses.append(self.step(batch, is_shared=is_shared))

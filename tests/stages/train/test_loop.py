@@ -13,11 +13,13 @@ from torch import nn
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.stages.data.store import Dataset
+from lepton_jupyter.stages.train import strides
 from lepton_jupyter.stages.train.checkpoints import read_checkpoint
 from lepton_jupyter.stages.train.feed import batch_bounds
 from lepton_jupyter.stages.train.frameworks.torch import TorchFitted, TorchFramework
 from lepton_jupyter.stages.train.job import Job, settle_task
 from lepton_jupyter.stages.train.spec import Train
+from lepton_jupyter.stages.train.strides import Strides
 
 
 class Net(nn.Module):
@@ -73,6 +75,36 @@ def slope(make_dataset: Callable[..., Dataset]) -> Dataset:
 
 def without_speed(history: dict[str, list[float]]) -> dict[str, list[float]]:
     return {name: values for name, values in history.items() if name != "rows_per_s"}
+
+
+@pytest.mark.parametrize(("model", "is_paced"), [(Line, True), (Net, False)], ids=["linear", "batch norm adds up"])
+def test_threads_change_only_where_that_changes_no_digit(
+    new_session: Any, make_dataset: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch, model: Any, is_paced: bool
+) -> None:
+    random = np.random.default_rng(0)
+    rows = {f"x{place}": random.normal(size=2000) for place in range(8)}
+    dataset = make_dataset(pl.DataFrame(rows | {"y": rows["x0"] + random.normal(size=2000)}), target=("y",))
+    used: list[int] = []
+    step = Strides.step
+
+    def counted(self: Strides, batch: Any) -> torch.Tensor:
+        used.append(torch.get_num_threads())
+        return step(self, batch)
+
+    monkeypatch.setattr(Strides, "step", counted)
+    monkeypatch.setattr(strides, "PROBE_EVERY", 1)
+    before, found = torch.get_num_threads(), []
+    for n_threads in (1, 2):
+        torch.set_num_threads(n_threads)
+        session = new_session()
+        fitted = fit(session, model, dataset, epochs=3, batch_size=16, preprocess="none")
+        found.append((fitted.outcome.metrics | {"rows_per_s": 0.0}, fitted.weights()))
+        assert session.notes["threads"] == ("1 or 2, as is faster" if is_paced and n_threads == 2 else 1)
+    assert set(used) == ({1, 2} if is_paced else {1})
+    torch.set_num_threads(before)
+    assert found[0][0] == found[1][0]
+    for name, weights in found[0][1].items():
+        np.testing.assert_array_equal(found[1][1][name], weights)
 
 
 def test_the_same_seed_gives_the_same_metrics_to_the_last_digit(new_session: Any, two_blobs: Dataset) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from lepton_jupyter.stages.train import threads
 from lepton_jupyter.stages.train.feed import Feed
-from lepton_jupyter.stages.train.threads import settle_threads
+from lepton_jupyter.stages.train.threads import are_alike, settle_threads
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +86,10 @@ def test_a_model_that_cannot_be_copied_goes_by_its_size() -> None:
 
     settle_threads(Uncopied(3, 2), Feed(("features",)), (torch.zeros(4, 3),), batch_size=8)
     assert torch.get_num_threads() == 1
+
+
+def test_gradients_that_differ_with_the_threads_are_told_from_those_that_do_not() -> None:
+    layer, x = nn.Linear(30, 20), torch.randn(64, 30)
+    assert are_alike(lambda: [torch.autograd.grad(layer(x).sum(), layer.weight)[0]], 2)
+    assert not are_alike(lambda: [torch.tensor(float(torch.get_num_threads()))], 2)
+    assert torch.get_num_threads() == 2

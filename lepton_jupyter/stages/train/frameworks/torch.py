@@ -297,6 +297,7 @@ def _loop(fitted: TorchFitted, job: Job, *, like: tuple[int, ...]) -> Loop:
         loss.function.to(device)
     batch_size = settled.get("batch_size")
     batches = batches_of(job, fitted, "train", loss=loss, like=like, device=device, batch_size=batch_size)
+    n_threads = torch.get_num_threads()
     if settled:
         most = settled["threads"] if team.n == 1 else torch.get_num_threads()  # ranks share the cores
         torch.set_num_threads(min(most, settled["threads"]))
@@ -315,6 +316,7 @@ def _loop(fitted: TorchFitted, job: Job, *, like: tuple[int, ...]) -> Loop:
         precision=precision,
         each_stride=fitted.proof.poll,
         going_on=going_on,
+        n_threads=n_threads,
         outcome=fitted.outcome,
     )
 

@@ -1,4 +1,4 @@
-"""How many threads a program's steps take: its own steps show it, again and again, since neighbours come and go."""
+"""How many threads steps take: the steps themselves show it, again and again, since neighbours come and go."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from time import perf_counter
 
 import torch
 
-N_FIRST = 2  # steps of an epoch that are not looked at
-N_PROBED = 6  # steps on one thread, then as many on all
-GAIN = 1.1  # how much faster all threads must be: one leaves the other cores to others
-SLOWED = 1.5  # how much slower than on one thread they may become before they are given up in mid-epoch
+N_FIRST = 2  # steps of a stretch that are not looked at
+N_PROBED = 10  # steps on one thread, then as many on all
+N_PROBING = N_FIRST + 2 * N_PROBED
+GAIN = 1.05  # how much faster all threads must be: one leaves the other cores to others
+SLOWED = 1.5  # how much slower than on one thread they may become before they are given up at once
 
 
 class Pace:
     """Choose between one thread and all, by the steps themselves.
 
-    In the epochs 1, 2, 4, 8 … of a program, some steps go on one thread and some on all, and the epoch goes on with
-    what was faster. Threads that wait for a core which somebody else has lose far more than they gain: then they are
-    given up at once.
+    Steps come in stretches, such as an epoch's. In a stretch that probes, some go on one thread and some on all, and
+    it goes on with what was faster. Threads that wait for a core which somebody else has lose far more than they gain:
+    then they are given up at once.
 
     Parameters
     ----------
@@ -45,18 +46,18 @@ class Pace:
         self._one_s = 0.0
         self._began = 0.0
 
-    def epoch(self, number: int) -> None:
-        """Begin an epoch, counted from 1."""
-        self._is_probing = self.n_all > 1 and number & (number - 1) == 0
+    def stretch(self, *, is_probing: bool) -> None:
+        """Begin a stretch of steps."""
+        self._is_probing = self.n_all > 1 and is_probing
         if self._is_probing:
             self._seen = {1: [], self.n_all: []}
 
     def begin(self, place: int) -> None:
-        """Begin the epoch's step at this place, counted from 0."""
+        """Begin the stretch's step at this place, counted from 0."""
         if self._is_probing and place >= N_FIRST:
             if place < N_FIRST + N_PROBED:
                 self._use(1)
-            elif place < N_FIRST + 2 * N_PROBED:
+            elif place < N_PROBING:
                 self._use(self.n_all)
             else:
                 self._choose()
@@ -74,6 +75,11 @@ class Pace:
             last = self._seen[self.n_chosen] = [*self._seen[self.n_chosen], took][-N_PROBED:]
             if statistics.median(last) > SLOWED * self._one_s:
                 self._use(1)
+
+    def close(self) -> None:
+        """Go on with one thread."""
+        self._is_probing = False
+        self._use(1)
 
     def _choose(self) -> None:
         self._is_probing = False
