@@ -12,7 +12,9 @@ N_FIRST = 2  # steps of a stretch that are not looked at
 N_PROBED = 10  # steps on one thread, then as many on all
 N_PROBING = N_FIRST + 2 * N_PROBED
 GAIN = 1.05  # how much faster all threads must be: one leaves the other cores to others
-SLOWED = 1.5  # how much slower than on one thread they may become before they are given up at once
+SLOWED = 1.5  # how much slower than on one thread they may become before they are given up
+STUCK = 8.0  # as much for a single step: one of them has waited for a core that somebody else has
+MOST_SKIPPED = 16  # probings that are left out after several were stuck
 
 
 class Pace:
@@ -45,11 +47,16 @@ class Pace:
         self._seen: dict[int, list[float]] = {}
         self._one_s = 0.0
         self._began = 0.0
+        self._n_skipped = self._n_to_skip = 0
 
     def stretch(self, *, is_probing: bool) -> None:
         """Begin a stretch of steps."""
         self._is_probing = self.n_all > 1 and is_probing
+        if self._is_probing and self._n_skipped < self._n_to_skip:
+            self._n_skipped += 1
+            self._is_probing = False
         if self._is_probing:
+            self._n_skipped = 0
             self._seen = {1: [], self.n_all: []}
 
     def begin(self, place: int) -> None:
@@ -58,6 +65,7 @@ class Pace:
             if place < N_FIRST + N_PROBED:
                 self._use(1)
             elif place < N_PROBING:
+                self._one_s = statistics.median(self._seen[1])
                 self._use(self.n_all)
             else:
                 self._choose()
@@ -68,7 +76,11 @@ class Pace:
         if self.n_all == 1:
             return
         took = self._clock() - self._began
-        if self._is_probing:
+        if self.n_chosen > 1 and took > STUCK * self._one_s:
+            self._is_probing = False
+            self._n_to_skip = min(2 * self._n_to_skip + 1, MOST_SKIPPED)
+            self._use(1)
+        elif self._is_probing:
             if place >= N_FIRST:
                 self._seen[self.n_chosen].append(took)
         elif self.n_chosen > 1:
@@ -83,8 +95,8 @@ class Pace:
 
     def _choose(self) -> None:
         self._is_probing = False
-        self._one_s, all_s = (statistics.median(self._seen[n]) for n in (1, self.n_all))
-        self._use(self.n_all if all_s * GAIN < self._one_s else 1)
+        self._n_to_skip = 0
+        self._use(self.n_all if statistics.median(self._seen[self.n_all]) * GAIN < self._one_s else 1)
         self.n_most = max(self.n_most, self.n_chosen)
 
     def _use(self, n_threads: int) -> None:

@@ -67,6 +67,16 @@ def test_threads_are_given_up_within_a_few_steps_once_somebody_has_their_cores()
     assert machine.stretch()[N_PROBED:] == [1] * (60 - N_PROBED)
 
 
+def test_one_step_that_is_stuck_is_enough_and_the_next_probings_are_fewer() -> None:
+    machine = Machine(1.0, 100.0)
+    probed = [machine.stretch(is_probing=True).count(2) for _ in range(12)]
+    assert probed == [1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0]
+    machine.took[2] = 0.5
+    while machine.stretch(is_probing=True)[-1] == 1:
+        pass
+    assert machine.stretch() == [2] * 60
+
+
 @pytest.mark.parametrize("n_steps", [1, 5, N_FIRST + N_PROBED + 1, N_PROBING])
 def test_stretches_too_short_to_choose_in_do_no_harm(n_steps: int) -> None:
     machine = Machine(1.0, 2.5)
