@@ -24,7 +24,7 @@ from lepton_jupyter.core.states import ENDED
 from lepton_jupyter.formats.events import EventReader
 from lepton_jupyter.formats.views import DeployRequest
 
-FOLLOW_S = 0.05
+FOLLOW_S = 0.1
 PING_S = 1.0
 
 

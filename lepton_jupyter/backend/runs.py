@@ -29,6 +29,7 @@ from lepton_jupyter.formats.views import DeviceView, Failure, RunView
 
 log = logging.getLogger("lepton.backend")
 
+STEADY_S = 5.0
 PROBE_S = 0.5  # how often an active run's lock is looked at, and its view saved
 SECOND_STOP_S = 2.0  # requests closer than this are one
 HOLDERS_S = 1.0  # how often a waiting run says who holds what it waits for
@@ -75,6 +76,15 @@ class Runs:
     def n_active(self) -> int:
         """How many runs have not ended."""
         return len(self._active)
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether every run has been running for a while, and nobody has asked one to stop."""
+        until = time.time() - STEADY_S
+        return all(
+            run.view.state == "running" and (run.view.started_at or until) < until and run.stop_asked is None
+            for run in self.active()
+        )
 
     @property
     def warming(self) -> Warming:

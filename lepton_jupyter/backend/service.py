@@ -40,6 +40,7 @@ from lepton_jupyter.stages.deploy.gate import decide
 log = logging.getLogger("lepton.backend")
 
 RUNS_TICK_S = 0.05
+RUNNING_TICK_S = 0.2  # while all runs do nothing but run: on two cores ours would be in the way of their steps
 ENDPOINTS_TICK_S = 0.5
 KEEPER_TICK_S = 1.0
 WARMING_TICK_S = 1.0
@@ -116,7 +117,7 @@ class Service:
             self._is_closed.wait(pause_s)
 
     def _tick_runs(self) -> None:
-        self.runs.wake.wait(RUNS_TICK_S if self.runs.n_active else 0.5)
+        self.runs.wake.wait((RUNNING_TICK_S if self.runs.is_steady else RUNS_TICK_S) if self.runs.n_active else 0.5)
         self.runs.wake.clear()
         self.runs.tick()
 
