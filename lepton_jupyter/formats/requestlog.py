@@ -1,7 +1,8 @@
 """The request log of an endpoint: framed segments, appended by one writer, read by whoever makes tables of them.
 
-A frame is ``LPRQ``, the payload's length and crc32 (little-endian), then the payload in MessagePack. A torn or damaged
-frame is passed over: the reader goes on at the next ``LPRQ`` whose frame is whole.
+A frame is ``LPRQ`` (one request) or ``LPRB`` (several that one version answered), the payload's length and crc32
+(little-endian), then the payload in MessagePack. A torn or damaged frame is passed over: the reader goes on at the next
+``LPR`` whose frame is whole.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.schema import SENTINEL
 
-MAGIC = b"LPRQ"
+MAGIC = b"LPR"  # what all frames begin with
 SEGMENT_BYTES = 64 * 2**20
 KEPT_SEGMENTS = 16
 
@@ -75,12 +77,70 @@ class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     @classmethod
     def of_rows(cls, rows: Packed | NDArray[np.float32], **rest: Any) -> LoggedRequest:
         """Return the record of these packed rows; `rest` are its other fields."""
-        if not isinstance(rows, Packed):
-            return cls(n_rows=rows.shape[0], tensor=rows.astype("<f4").tobytes(), **rest)
-        txt = (
-            [[None if text == SENTINEL else text for text in row] for row in rows.txt.tolist()] if rows.txt.size else []
-        )
-        return cls(n_rows=rows.n_rows, num=rows.num.astype("<f8").tobytes(), txt=txt, **rest)
+        n_rows = rows.n_rows if isinstance(rows, Packed) else rows.shape[0]
+        return cls(n_rows=n_rows, **packed_fields([rows]), **rest)
+
+
+class LoggedBatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Requests that one version answered, one behind the other: their rows as one table.
+
+    Attributes
+    ----------
+    request_id, at, latency_ms, n_rows, ids : list
+        One item a request; the other fields are as in `LoggedRequest`, over the rows of all requests.
+    """
+
+    request_id: list[str]
+    at: list[float]
+    latency_ms: list[float]
+    n_rows: list[int]
+    ids: list[list[Any] | None]
+    version: str
+    bundle: str = ""
+    num: bytes = b""
+    txt: list[list[str | None]] = msgspec.field(default_factory=list)
+    tensor: bytes = b""
+    prediction: list[Any] = msgspec.field(default_factory=list)
+    probability: bytes = b""
+
+    def requests(self) -> Iterator[LoggedRequest]:
+        """Yield them one by one."""
+        n_all = sum(self.n_rows)
+        for place, (n_rows, end) in enumerate(zip(self.n_rows, accumulate(self.n_rows), strict=True)):
+            start = end - n_rows
+            cut: dict[str, Any] = {
+                name: content[len(content) // n_all * start : len(content) // n_all * end] if n_all else content
+                for name, content in (("num", self.num), ("tensor", self.tensor), ("probability", self.probability))
+            }
+            yield LoggedRequest(
+                request_id=self.request_id[place],
+                at=self.at[place],
+                version=self.version,
+                latency_ms=self.latency_ms[place],
+                n_rows=n_rows,
+                txt=self.txt[start:end],
+                ids=self.ids[place],
+                prediction=self.prediction[start:end],
+                bundle=self.bundle,
+                **cut,
+            )
+
+
+Logged = LoggedRequest | LoggedBatch
+_KINDS: dict[bytes, type[LoggedRequest] | type[LoggedBatch]] = {b"LPRQ": LoggedRequest, b"LPRB": LoggedBatch}
+_MAGICS = {kind: magic for magic, kind in _KINDS.items()}
+
+
+def packed_fields(parts: Sequence[Packed | NDArray[np.float32]]) -> dict[str, Any]:
+    """Return the fields ``num``, ``txt`` and ``tensor`` of a record of these rows, one part behind the other."""
+    packed = [part for part in parts if isinstance(part, Packed)]
+    tensors = [part.astype("<f4", copy=False).tobytes() for part in parts if not isinstance(part, Packed)]
+    texts = [row for part in packed if part.txt.size for row in part.txt.tolist()]
+    return {
+        "num": b"".join(part.num.astype("<f8", copy=False).tobytes() for part in packed),
+        "txt": [[None if text == SENTINEL else text for text in row] for row in texts],
+        "tensor": b"".join(tensors),
+    }
 
 
 class SegmentWriter:
@@ -92,7 +152,7 @@ class SegmentWriter:
     Attributes
     ----------
     n_lost : int
-        Frames that could not be written.
+        Requests that could not be written.
     last_error : str
         What the system said.
     """
@@ -107,10 +167,10 @@ class SegmentWriter:
         self._size = 0
         self._encoder = msgspec.msgpack.Encoder()
 
-    def write(self, record: LoggedRequest) -> bool:
+    def write(self, record: Logged) -> bool:
         """Append one record; False where it was lost."""
         payload = self._encoder.encode(record)
-        frame = _HEADER.pack(MAGIC, len(payload), zlib.crc32(payload)) + payload
+        frame = _HEADER.pack(_MAGICS[type(record)], len(payload), zlib.crc32(payload)) + payload
         try:
             if self._descriptor < 0 or self._size + len(frame) > self.segment_bytes:
                 self._begin_segment()
@@ -119,7 +179,7 @@ class SegmentWriter:
             if written != len(frame):
                 raise OSError(28, "No space left on device")
         except OSError as error:
-            self.n_lost += 1
+            self.n_lost += len(record.request_id) if isinstance(record, LoggedBatch) else 1
             self.last_error = error.strerror or str(error)
             self.close()  # the next frame begins a segment of its own, behind no torn one
             return False
@@ -149,25 +209,27 @@ def segments(folder: Path) -> list[Path]:
 
 
 def read_segment(path: Path, offset: int = 0) -> Iterator[tuple[int, LoggedRequest]]:
-    """Yield ``(offset behind the record, record)`` for every whole frame from `offset` on.
+    """Yield ``(offset, request)`` for every request in the whole frames from `offset` on.
 
-    A torn tail ends the reading; damage in the middle is passed over.
+    A reader goes on at that offset: behind the frame for its last request, at its beginning for those before. A torn
+    tail ends the reading; damage in the middle is passed over.
     """
-    decoder = msgspec.msgpack.Decoder(LoggedRequest)
+    decoders = {magic: msgspec.msgpack.Decoder(kind) for magic, kind in _KINDS.items()}
     with path.open("rb") as file:
         file.seek(offset)
         content = file.read()
     at = content.find(MAGIC)
     while at >= 0 and at + _HEADER.size <= len(content):
-        _, length, crc = _HEADER.unpack_from(content, at)
+        magic, length, crc = _HEADER.unpack_from(content, at)
         end = at + _HEADER.size + length
         payload = content[at + _HEADER.size : end]
-        record = None
-        if len(payload) == length and zlib.crc32(payload) == crc:
+        found: list[LoggedRequest] = []
+        if magic in decoders and len(payload) == length and zlib.crc32(payload) == crc:
             try:
-                record = decoder.decode(payload)
-            except msgspec.DecodeError:  # of another format: as good as damaged
+                record = decoders[magic].decode(payload)
+                found = list(record.requests()) if isinstance(record, LoggedBatch) else [record]
+            except (msgspec.DecodeError, IndexError):  # of another format: as good as damaged
                 pass
-        if record is not None:
-            yield offset + end, record
-        at = content.find(MAGIC, end if record is not None else at + 1)
+        for place, request in enumerate(found, start=1):
+            yield offset + (end if place == len(found) else at), request
+        at = content.find(MAGIC, end if found else at + 1)

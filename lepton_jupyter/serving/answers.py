@@ -63,6 +63,11 @@ def refused(status: int, message: str, hint: str = "", *, headers: Headers | Non
     return HttpError(status, LeptonError(message, hint, code=code), headers=headers)
 
 
+def too_large(limit: int) -> HttpError:
+    """Return 413 for a body beyond the limit."""
+    return refused(413, f"The body is larger than {limit} bytes.", "Send the rows in several requests.")
+
+
 def unfit(error: PackingError) -> HttpError:
     """Return 422 for rows that do not fit the schema."""
     return HttpError(422, error, faults=error.faults)

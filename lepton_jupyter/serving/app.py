@@ -3,50 +3,68 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import logging
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.endpoint import EndpointConfig
-from lepton_jupyter.serving.answers import Answer, HttpError, json_answer, refused
-from lepton_jupyter.serving.inference import infer, metadata
+from lepton_jupyter.serving import compression, inference, invocations, predict
+from lepton_jupyter.serving.answers import Answer, HttpError, json_answer, refused, too_large
+from lepton_jupyter.serving.batching import Batcher
 from lepton_jupyter.serving.journal import Journal
-from lepton_jupyter.serving.metrics import Metrics
-from lepton_jupyter.serving.predict import Scored, predict
+from lepton_jupyter.serving.metrics import SCORES, Metrics
+from lepton_jupyter.serving.predict import Asked
 from lepton_jupyter.serving.release import Release
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Work = Callable[[Release, bytes, str], Scored]
+Read = Callable[[Release, bytes], Asked]
+T = TypeVar("T")
 
-MAX_IN_FLIGHT = 256
+MAX_IN_FLIGHT = 512
+SMALL_BODY = 32 * 2**10  # bytes that are read at once; a larger body is read in a thread
+SMALL_ANSWER = 256  # rows that are written at once
 MAX_BYTES_IN_FLIGHT = 256 * 2**20  # bodies of all requests together
 BODY_TIMEOUT_S = 120
+LOOK_S = 1.0
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}\Z")
-_V2_MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/ready|/infer)?\Z")
-_ROUTES = {  # path: (method, name)
+_HEADER_BYTES = re.compile(rb"[0-9]{1,12}\Z")
+_V2_MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/ready|/infer|/stats)?\Z")
+_ROUTES = {
     "/": "GET",
     "/healthz": "GET",
     "/readyz": "GET",
     "/metrics": "GET",
     "/predict": "POST",
+    "/invocations": "POST",
+    "/ping": "GET",
+    "/version": "GET",
     "/v2": "GET",
     "/v2/health/live": "GET",
     "/v2/health/ready": "GET",
+    "/v2/models/stats": "GET",
+    "/v2/repository/index": "POST",
 }
-_OPEN = ("/healthz", "/readyz")
-_SCORES = ("/predict", "/v2/models/NAME/infer")
+_EXTENSIONS = ["binary_tensor_data", "statistics"]
+_OPEN = ("/healthz", "/readyz", "/ping")
+_JSON, _CSV, _BYTES = b"application/json", b"text/csv", b"application/octet-stream"
+_READERS: dict[str, dict[bytes, Read]] = {
+    "/predict": {_JSON: predict.read, _CSV: invocations.read_csv},
+    "/invocations": {_JSON: invocations.read, _CSV: invocations.read_csv},
+}
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +78,9 @@ class Request(NamedTuple):
 
     scope: Scope
     receive: Receive
+    headers: dict[bytes, bytes]  # names in lower case
     request_id: str
     started: float
-
-    def header(self, name: bytes) -> bytes | None:
-        """Return the first header of this (lower-case) name."""
-        return next((value for key, value in self.scope["headers"] if key == name), None)
 
 
 class App:
@@ -84,15 +99,27 @@ class App:
         self.config = config
         self.release: Release | None = None
         self.error = ""
-        self.metrics = Metrics(lambda: journal.n_lost)
+        self.metrics = Metrics(lambda: journal.n_lost, lambda: self._n_in_flight)
         self._token_path = token_path
         self._journal = journal
-        self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="score")
+        self._prefix = os.urandom(4).hex()  # of the ids of requests that bring none
+        self._numbers = count()
+        self._n_cores = max(2, os.cpu_count() or 2)
+        self._scoring = ThreadPoolExecutor(self._n_cores, thread_name_prefix="score")
+        self._reading = ThreadPoolExecutor(self._n_cores, thread_name_prefix="read")
+        self._batcher: Batcher | None = None
+        self._arriving: dict[asyncio.Task[Any], float] = {}  # since when each waits for its body
+        self._late: set[asyncio.Task[Any]] = set()
+        self._looking: asyncio.TimerHandle | None = None
         self._n_in_flight = 0
         self._n_bytes = 0
 
     def serve(self, release: Release) -> None:
         """Answer with this release from the next request on."""
+        if self._batcher is None or self._batcher.scorer is not release.scorer:
+            self._batcher = Batcher(
+                release.scorer, self._scoring, n_at_once=self._n_cores, on_batch=self.metrics.batched
+            )
         self.config = release.config
         self.release = release
         self.error = ""
@@ -100,7 +127,8 @@ class App:
 
     def close(self) -> None:
         """End the threads."""
-        self._pool.shutdown(cancel_futures=True)
+        self._scoring.shutdown(cancel_futures=True)
+        self._reading.shutdown(cancel_futures=True)
         self._journal.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,10 +137,13 @@ class App:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1000})
             return
-        request = Request(scope, receive, os.urandom(8).hex(), time.perf_counter())
-        said = request.header(b"x-request-id")
-        if said is not None and _REQUEST_ID.match(said):
-            request = request._replace(request_id=said.decode("ascii"))
+        given = dict(scope["headers"])
+        said = given.get(b"x-request-id")
+        is_named = said is not None and _REQUEST_ID.match(said)
+        request_id = (
+            said.decode("ascii") if said is not None and is_named else f"{self._prefix}{next(self._numbers):08x}"
+        )
+        request = Request(scope, receive, given, request_id, time.perf_counter())
         route = _route(scope["path"])
         try:
             answer = await self._answer(request, route)
@@ -136,7 +167,7 @@ class App:
 
     def _refuse(self, request: Request, route: str, error: HttpError) -> Answer:
         """Return a refusal; the request log keeps it where rows were sent by somebody who may."""
-        if route in _SCORES and error.status not in (401, 405):
+        if route in SCORES and error.status not in (401, 405):
             latency_ms = 1000 * (time.perf_counter() - request.started)
             said = error.error.message
             self._journal.add_refused(
@@ -148,34 +179,43 @@ class App:
         if route not in _OPEN:
             self._check_token(request)
         path = request.scope["path"]
-        model = _V2_MODEL.match(path)
-        if model is not None:
-            return await self._answer_model(request, *model.groups())
         method = _ROUTES.get(path)
         if method is None:
+            model = _V2_MODEL.match(path)
+            if model is not None:
+                return await self._answer_model(request, *model.groups())
             raise refused(404, f"Nothing is at '{path[:200]}'.", f"Known: {', '.join(_ROUTES)}, /v2/models/NAME/infer.")
         _check_method(request, method)
-        if path == "/predict":
-            return await self._score(request, predict)
-        return self._answer_get(path)
+        readers = _READERS.get(path)
+        if readers is not None:
+            return await self._score(request, _reader(request, readers))
+        return self._answer_about(path)
 
-    def _answer_get(self, path: str) -> Answer:
+    def _answer_about(self, path: str) -> Answer:
         is_ready = self.release is not None
         match path:
             case "/healthz":
                 return json_answer({"live": True})
             case "/v2/health/live":
                 return json_answer({"live": True})
-            case "/readyz" | "/v2/health/ready":
+            case "/readyz" | "/v2/health/ready" | "/ping":
                 return json_answer({"ready": is_ready}, 200 if is_ready else 503)
+            case "/version":
+                return Answer(200, _version().encode(), [(b"content-type", b"text/plain; charset=utf-8")])
+            case "/v2/models/stats":
+                return json_answer(self.metrics.statistics(self.config.name, self._serves()))
+            case "/v2/repository/index":
+                state = "READY" if is_ready else "UNAVAILABLE"
+                one = {"name": self.config.name, "version": self._serves(), "state": state, "reason": self.error}
+                return json_answer([one])
             case "/metrics":
                 return self.metrics.answer()
             case "/v2":
-                return json_answer({"name": "lepton_jupyter", "version": _version(), "extensions": []})
+                return json_answer({"name": "lepton_jupyter", "version": _version(), "extensions": _EXTENSIONS})
         about: dict[str, Any] = {
             "endpoint": self.config.name,
             "model": self.config.model,
-            "version": (self.release.config if self.release else self.config).version,
+            "version": self._serves(),
             "ready": is_ready,
             "routes": {path: method for path, method in _ROUTES.items() if path != "/"}
             | {f"/v2/models/{self.config.name}/infer": "POST"},
@@ -189,67 +229,108 @@ class App:
         known = (self.config.name, self.config.model)
         if name not in known:
             raise refused(404, f"No model named '{name[:64]}'. Known: {', '.join(dict.fromkeys(known))}.")
-        serves = (self.release.config if self.release else self.config).version
+        serves = self._serves()
         if version is not None and version not in (serves, serves.rpartition("@")[2]):
             raise refused(404, f"No version '{version[:64]}' of '{name}'. Known: {serves}.")
         if action == "/ready":
             is_ready = self.release is not None
             return json_answer({"name": name, "ready": is_ready}, 200 if is_ready else 503)
+        if action == "/stats":
+            return json_answer(self.metrics.statistics(name, serves))
         if action == "/infer":
-            return await self._score(request, partial(infer, name=name))
-        return json_answer(metadata(self._ready(), name))
+            return await self._score(request, _infer_reader(request, name))
+        return json_answer(inference.metadata(self._ready(), name))
 
-    async def _score(self, request: Request, work: Work) -> Answer:
-        """Read the body and answer it in a thread, with the release of this moment."""
-        release = self._ready()
-        _check_content(request)
+    def _serves(self) -> str:
+        return (self.release.config if self.release else self.config).version
+
+    async def _score(self, request: Request, read: Read) -> Answer:
+        """Read the rows, score them beside those of others, and answer; with the release of this moment."""
+        release, batcher = self._ready(), self._batcher
+        assert batcher is not None
+        coding = _coding(request)
         if self._n_in_flight >= MAX_IN_FLIGHT:
             raise refused(
                 429, f"{MAX_IN_FLIGHT} requests wait already.", "Ask again.", headers=[(b"retry-after", b"1")]
             )
         self._n_in_flight += 1
-        self.metrics.in_flight.set(self._n_in_flight)
         body = b""
         try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                body = await self._body(request, release.config.max_body_bytes)
-            loop = asyncio.get_running_loop()
-            scored = await loop.run_in_executor(self._pool, work, release, body, request.request_id)
-        except TimeoutError as error:
-            raise refused(408, f"The body was not whole after {BODY_TIMEOUT_S} s.") from error
+            body = await self._body(request, release.config.max_body_bytes)
+            if coding:
+                asked = await self._in_thread(_read_compressed, read, release, body, coding)
+            elif len(body) <= SMALL_BODY:
+                asked = read(release, body)
+            else:
+                asked = await self._in_thread(read, release, body)
+            try:
+                # uvicorn's `receive` is a method of what knows that the client is gone
+                outputs = await batcher.submit(asked.rows, getattr(request.receive, "__self__", None))
+            except asyncio.CancelledError as error:
+                if getattr(getattr(request.receive, "__self__", None), "disconnected", False):
+                    raise _GoneError from error
+                raise
+            if len(outputs.prediction) <= SMALL_ANSWER:
+                answer = asked.write(outputs, request.request_id)
+            else:
+                answer = await self._in_thread(asked.write, outputs, request.request_id)
+            if len(answer.body) >= compression.SMALL and b"accept-encoding" in request.headers:
+                answer = await self._in_thread(compression.compressed, answer, request.headers[b"accept-encoding"])
         finally:
             self._n_bytes -= len(body)
             self._n_in_flight -= 1
-            self.metrics.in_flight.set(self._n_in_flight)
-        self.metrics.rows.inc(len(scored.outputs.prediction))
-        self._journal.add(release, scored, request.request_id, 1000 * (time.perf_counter() - request.started))
-        return scored.answer
+        latency_ms = 1000 * (time.perf_counter() - request.started)
+        self._journal.add(release, asked, outputs, request_id=request.request_id, latency_ms=latency_ms)
+        return answer
+
+    async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._reading, work, *args)
 
     async def _body(self, request: Request, limit: int) -> bytes:
         """Return the body; its size stays in `_n_bytes` until the caller takes it out."""
-        too_large = refused(413, f"The body is larger than {limit} bytes.", "Send the rows in several requests.")
-        declared = request.header(b"content-length")
+        declared = request.headers.get(b"content-length")
         if declared is not None and int(declared) > limit:  # the server has let digits through only
-            raise too_large
+            raise too_large(limit)
+        task = asyncio.current_task()
+        assert task is not None
         parts: list[bytes] = []
         size = 0
+        self._arriving[task] = request.started
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look)
         try:
             while True:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
                     raise _GoneError
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                self._n_bytes += len(parts[-1])
+                part = message.get("body", b"")
+                parts.append(part)
+                size += len(part)
+                self._n_bytes += len(part)
                 if size > limit:
-                    raise too_large
+                    raise too_large(limit)
                 if self._n_bytes > MAX_BYTES_IN_FLIGHT:
                     raise refused(503, "Too much is under way.", "Ask again.", headers=[(b"retry-after", b"1")])
                 if not message.get("more_body", False):
                     return parts[0] if len(parts) == 1 else b"".join(parts)
-        except BaseException:
+        except BaseException as error:
             self._n_bytes -= size
+            if isinstance(error, asyncio.CancelledError) and task in self._late:
+                task.uncancel()
+                raise refused(408, f"The body was not whole after {BODY_TIMEOUT_S} s.") from error
             raise
+        finally:
+            del self._arriving[task]
+            self._late.discard(task)
+
+    def _look(self) -> None:
+        """Give up on bodies that do not come. One look a second: a timer for each costs more than its request."""
+        until = time.perf_counter() - BODY_TIMEOUT_S
+        for task, since in self._arriving.items():
+            if since < until and task not in self._late:
+                self._late.add(task)
+                task.cancel()
+        self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look) if self._arriving else None
 
     def _ready(self) -> Release:
         if self.release is None:
@@ -259,12 +340,15 @@ class App:
         return self.release
 
     def _check_token(self, request: Request) -> None:
-        said = request.header(b"authorization") or b""
+        said = request.headers.get(b"authorization") or b""
         scheme, _, token = said.partition(b" ")
+        scheme = scheme.lower()
+        if scheme == b"basic":  # of clients that know no other way: the token is the password
+            token = _password(token)
         digest = hashlib.sha256(token.strip()).hexdigest()
         hashes = self.config.token_hashes
         is_known = any([hmac.compare_digest(digest, known) for known in hashes])  # noqa: C419  each is compared, in equal time
-        if scheme.lower() != b"bearer" or not is_known:
+        if scheme not in (b"bearer", b"basic") or not is_known:
             raise refused(
                 401,
                 "The token is wrong." if said else "A token is wanted.",
@@ -273,12 +357,22 @@ class App:
             )
 
 
+def _password(credentials: bytes) -> bytes:
+    """Return the password of HTTP's Basic credentials; empty where they are none."""
+    try:
+        return base64.b64decode(credentials.strip(), validate=True).partition(b":")[2]
+    except ValueError:
+        return b""
+
+
 def _route(path: str) -> str:
     """Return the path as a metric names it: of a bounded number."""
+    if path in _ROUTES:
+        return path
     model = _V2_MODEL.match(path)
     if model is not None:
         return f"/v2/models/NAME{model[3] or ''}"
-    return path if path in _ROUTES else "/v2/other" if path.startswith("/v2/") else "other"
+    return "/v2/other" if path.startswith("/v2/") else "other"
 
 
 def _check_method(request: Request, method: str) -> None:
@@ -288,16 +382,42 @@ def _check_method(request: Request, method: str) -> None:
         raise refused(405, f"{said} is not answered there; {allowed} is.", headers=[(b"allow", allowed.encode())])
 
 
-def _check_content(request: Request) -> None:
-    coding = request.header(b"content-encoding")
-    if coding not in (None, b"", b"identity"):
-        raise refused(415, "The body is compressed.", "Send it as it is.")
-    if request.header(b"inference-header-content-length") is not None:
-        raise refused(415, "Binary tensors are not taken.", "Send JSON tensors (binary_data=False).")
-    said = (request.header(b"content-type") or b"application/json").partition(b";")[0].strip().lower()
-    if said != b"application/json" and not said.endswith(b"+json"):
+def _coding(request: Request) -> bytes:
+    """Return how the body is compressed; empty where it is not."""
+    coding = (request.headers.get(b"content-encoding") or b"").strip().lower()
+    if coding in (b"", b"identity"):
+        return b""
+    if not compression.is_known(coding):
+        shown = coding.decode("latin-1")[:40]
+        raise refused(415, f"A body in '{shown}' is not taken.", f"Known: {', '.join(compression.CODINGS)}.")
+    return coding
+
+
+def _read_compressed(read: Read, release: Release, body: bytes, coding: bytes) -> Asked:
+    return read(release, compression.decompressed(body, coding, release.config.max_body_bytes))
+
+
+def _reader(request: Request, readers: Mapping[bytes, Read]) -> Read:
+    """Return what reads a body of the type that the request names; JSON where it names none."""
+    said = (request.headers.get(b"content-type") or _JSON).partition(b";")[0].strip().lower()
+    read = readers.get(_JSON if said.endswith(b"+json") else said)
+    if read is None:
         shown = said.decode("latin-1")[:80]
-        raise refused(415, f"A body of '{shown}' is not taken.", "Send JSON with 'Content-Type: application/json'.")
+        known = ", ".join(name.decode() for name in readers)
+        raise refused(415, f"A body of '{shown}' is not taken.", f"Known: {known}.")
+    if inference.HEADER_LENGTH in request.headers and _BYTES not in readers:
+        raise refused(415, "Binary tensors are not taken here.", "Send them to /v2/models/NAME/infer.")
+    return read
+
+
+def _infer_reader(request: Request, name: str) -> Read:
+    said = request.headers.get(inference.HEADER_LENGTH)
+    if said is None:
+        return _reader(request, {_JSON: partial(inference.read, name=name)})
+    if not _HEADER_BYTES.match(said):
+        raise refused(400, f"Inference-Header-Content-Length is '{said.decode('latin-1')[:40]}'; a number is wanted.")
+    read = partial(inference.read, name=name, header_bytes=int(said))
+    return _reader(request, {_BYTES: read, _JSON: read})
 
 
 def _version() -> str:

@@ -1,16 +1,18 @@
-"""The Open Inference Protocol, version 2, with JSON tensors.
+"""The Open Inference Protocol, version 2, with JSON tensors and with its binary extension.
 
 Inputs are the graph's packed ones (``num`` [N, k], ``txt`` [N, m]), or one tensor a column, named as the column, of
-shape [N] or [N, 1]. null is a missing value in any of them.
+shape [N] or [N, 1]. null is a missing value in any of them; in binary numbers it is NaN.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from lepton_jupyter.formats.packing import (
@@ -23,11 +25,13 @@ from lepton_jupyter.formats.packing import (
     pack_tensor,
 )
 from lepton_jupyter.formats.schema import SENTINEL, Schema
-from lepton_jupyter.serving.answers import HttpError, decode_error, json_answer, refused, unfit
-from lepton_jupyter.serving.predict import Scored, check_count
+from lepton_jupyter.serving.answers import Answer, HttpError, decode_error, json_answer, refused, unfit
+from lepton_jupyter.serving.predict import Asked, check_count
 from lepton_jupyter.serving.release import Release
 from lepton_jupyter.serving.scorer import Outputs, Scorer
+from lepton_jupyter.serving.tensors import TensorError, read_tensor, write_tensor
 
+HEADER_LENGTH = b"inference-header-content-length"
 _SIGNED = {f"INT{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)}
 _UNSIGNED = {f"UINT{bits}": (0, 2**bits - 1) for bits in (8, 16, 32, 64)}
 INTEGERS = {**_SIGNED, **_UNSIGNED}
@@ -38,16 +42,17 @@ _SIMPLE: dict[str, frozenset[type]] = {
     "BYTES": frozenset({str, type(None)}),
     "BOOL": frozenset({bool, type(None)}),
 }
+_LABEL_DTYPES = {"INT64": np.int64, "FP64": np.float64, "BOOL": np.bool_}
 LABEL_TYPES = {"string": "BYTES", "integer": "INT64", "number": "FP64", "boolean": "BOOL"}
 
 
 class Tensor(msgspec.Struct):
-    """One input; `data` is flat or nested."""
+    """One input; `data` is flat or nested, or comes as bytes behind the JSON (then it is what `read_tensor` gave)."""
 
     name: str
     shape: list[int]
     datatype: str
-    data: list[Any]
+    data: list[Any] | UnsetType = UNSET
     parameters: dict[str, Any] = {}
 
 
@@ -70,33 +75,90 @@ class InferRequest(msgspec.Struct):
 _decode = msgspec.json.Decoder(InferRequest).decode
 
 
-def infer(release: Release, body: bytes, request_id: str, *, name: str) -> Scored:
-    """Answer the body of ``POST /v2/models/NAME/infer``.
+def read(release: Release, body: bytes, *, name: str, header_bytes: int | None = None) -> Asked:
+    """Read the body of ``POST /v2/models/NAME/infer``.
+
+    Parameters
+    ----------
+    release : Release
+    body : bytes
+    name : str
+        What the model is called in the answer.
+    header_bytes : int, optional
+        How much of the body is JSON, where tensors follow as bytes.
 
     Raises
     ------
     HttpError
         400 for broken JSON or a tensor that is not what it says, 413 for too many rows, 422 for rows that do not fit.
     """
+    if header_bytes is not None and header_bytes > len(body):
+        raise refused(400, f"Inference-Header-Content-Length is {header_bytes}; the body has {len(body)} bytes.")
+    head = body if header_bytes is None else body[:header_bytes]
     try:
-        request = _decode(body)
+        request = _decode(head)
     except (ValueError, RecursionError) as error:
-        raise decode_error(error, body) from error
-    wanted = [output.name for output in request.outputs]
-    _check_outputs(wanted, release.schema)
+        raise decode_error(error, head) from error
+    _attach(request.inputs, memoryview(body)[len(head) :])
+    _check_outputs([output.name for output in request.outputs], release.schema)
     try:
         rows, ids = _read(release.schema, request.inputs, release.config.max_rows)
     except PackingError as error:
         raise unfit(error) from error
-    outputs = release.scorer.score(rows)
-    tensors = [tensor for tensor in _tensors(release.scorer, outputs) if not wanted or tensor["name"] in wanted]
-    record = {
-        "model_name": name,
-        "model_version": release.config.version,
-        "id": request.id if request.id is not None else request_id,
-        "outputs": tensors,
-    }
-    return Scored(json_answer(record), rows, ids, outputs)
+    return Asked(rows, ids, partial(_write, release, request, name))
+
+
+def _attach(tensors: list[Tensor], raw: memoryview) -> None:
+    """Give the tensors that come as bytes their data."""
+    at = 0
+    for tensor in tensors:
+        size = tensor.parameters.get("binary_data_size")
+        if size is None:
+            if tensor.data is UNSET:
+                raise _bad(tensor, "neither 'data' nor 'binary_data_size' is given")
+            continue
+        if tensor.data is not UNSET:
+            raise _bad(tensor, "both 'data' and 'binary_data_size' are given")
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(raw) - at:
+            raise _bad(tensor, f"binary_data_size is {str(size)[:40]}; {len(raw) - at} bytes are left behind the JSON")
+        _check_form(tensor)
+        try:
+            tensor.data = read_tensor(raw[at : at + size], tensor.datatype, tensor.shape)  # type: ignore[assignment]
+        except TensorError as error:
+            raise _bad(tensor, str(error)) from error
+        at += size
+    if at != len(raw):
+        raise refused(400, f"{len(raw) - at} bytes follow the last tensor.")
+
+
+def _write(release: Release, request: InferRequest, name: str, outputs: Outputs, request_id: str) -> Answer:
+    wanted = {output.name: output.parameters for output in request.outputs}
+    is_binary = bool(request.parameters.get("binary_data_output", False))
+    told: list[dict[str, Any]] = []
+    parts: list[bytes] = []
+    for output, datatype, values in _outputs(release.scorer, outputs):
+        if wanted and output not in wanted:
+            continue
+        shape = list(values.shape) if isinstance(values, np.ndarray) else [len(values)]
+        about: dict[str, Any] = {"name": output, "datatype": datatype, "shape": shape}
+        if wanted.get(output, {}).get("binary_data", is_binary):
+            parts.append(write_tensor(values, datatype))
+            about["parameters"] = {"binary_data_size": len(parts[-1])}
+        else:
+            about["data"] = values.ravel().tolist() if isinstance(values, np.ndarray) else values
+        told.append(about)
+    answer = json_answer(
+        {
+            "model_name": name,
+            "model_version": release.config.version,
+            "id": request.id if request.id is not None else request_id,
+            "outputs": told,
+        }
+    )
+    if not parts:
+        return answer
+    length = (HEADER_LENGTH, str(len(answer.body)).encode())
+    return Answer(200, b"".join((answer.body, *parts)), [(b"content-type", b"application/octet-stream"), length])
 
 
 def metadata(release: Release, name: str) -> dict[str, Any]:
@@ -145,7 +207,7 @@ def _read(
     names = {column.name for column in schema.columns}
     if by_name and by_name.keys() <= {"num", "txt"} and not by_name.keys() <= names:
         return _read_packed(schema, by_name), None
-    columns = {}
+    columns: dict[str, Any] = {}
     for name, tensor in by_name.items():
         if len(tensor.shape) not in (1, 2) or (len(tensor.shape) == 2 and tensor.shape[1] != 1):
             raise _bad(tensor, f"shape {tensor.shape} is given; a column is [N] or [N, 1]", schema)
@@ -160,10 +222,10 @@ def _read_tensor(schema: Schema, by_name: dict[str, Tensor]) -> NDArray[np.float
     values = _values(tensor)
     if tuple(tensor.shape[1:]) != schema.tensor_shape or not tensor.shape:
         raise _bad(tensor, f"shape {tensor.shape} is given", schema)
-    if not set(map(type, values)) <= {int, float}:
+    if not isinstance(values, np.ndarray) and not set(map(type, values)) <= {int, float}:
         raise _bad(tensor, f"{tensor.datatype} with null or text is given; numbers are wanted", schema)
     try:
-        array = np.array(values, np.float64)
+        array = values if isinstance(values, np.ndarray) else np.array(values, np.float64)
     except OverflowError as error:
         raise _bad(tensor, "a number is too large", schema) from error
     return pack_tensor(schema, array.reshape(tensor.shape))
@@ -171,7 +233,7 @@ def _read_tensor(schema: Schema, by_name: dict[str, Tensor]) -> NDArray[np.float
 
 def _read_packed(schema: Schema, by_name: dict[str, Tensor]) -> Packed:
     n_rows = max(tensor.shape[0] if tensor.shape else 0 for tensor in by_name.values())
-    parts: dict[str, list[Any]] = {}
+    parts: dict[str, Any] = {}
     for name, columns in (("num", schema.num), ("txt", schema.txt)):
         tensor = by_name.get(name)
         if tensor is None:
@@ -185,10 +247,12 @@ def _read_packed(schema: Schema, by_name: dict[str, Tensor]) -> Packed:
         if (tensor.datatype == "BYTES") != (name == "txt"):
             raise _bad(tensor, f"datatype {tensor.datatype} does not go there", schema)
         parts[name] = values
-    try:
-        numbers = [math.nan if value is None else float(value) for value in parts["num"]]
-    except OverflowError as error:
-        raise _bad(by_name["num"], "a number is too large", schema) from error
+    numbers = parts["num"]
+    if not isinstance(numbers, np.ndarray):
+        try:
+            numbers = [math.nan if value is None else float(value) for value in numbers]
+        except OverflowError as error:
+            raise _bad(by_name["num"], "a number is too large", schema) from error
     if SENTINEL in parts["txt"]:
         raise _bad(by_name["txt"], f"{SENTINEL!r} is reserved for missing values; send null", schema)
     texts = [SENTINEL if value is None else value for value in parts["txt"]]
@@ -198,13 +262,21 @@ def _read_packed(schema: Schema, by_name: dict[str, Tensor]) -> Packed:
     return packed
 
 
-def _values(tensor: Tensor) -> list[Any]:
-    """Return the data of a tensor, flat, held to its shape and datatype; null stays."""
+def _check_form(tensor: Tensor) -> None:
+    """Refuse a datatype or a shape that is none."""
     if tensor.datatype not in DATATYPES:
         raise _bad(tensor, f"datatype '{tensor.datatype}' is unknown; known: {', '.join(DATATYPES)}")
     if any(size < 0 for size in tensor.shape):
         raise _bad(tensor, f"shape {tensor.shape} has a negative size")
-    values = tensor.data
+
+
+def _values(tensor: Tensor) -> list[Any] | NDArray[Any]:
+    """Return the data of a tensor, flat, held to its shape and datatype; null stays."""
+    _check_form(tensor)
+    data: Any = tensor.data
+    if isinstance(data, np.ndarray):  # came as bytes
+        return data
+    values: list[Any] = data
     while any(isinstance(value, list) for value in values):
         if not all(isinstance(value, list) for value in values):
             raise _bad(tensor, "its data is nested unevenly")
@@ -230,17 +302,14 @@ def _is_of(datatype: str, value: Any) -> bool:
     return isinstance(value, int) and low <= value <= high
 
 
-def _tensors(scorer: Scorer, outputs: Outputs) -> list[dict[str, Any]]:
+def _outputs(scorer: Scorer, outputs: Outputs) -> list[tuple[str, str, NDArray[Any] | list[str]]]:
+    """Return name, datatype and values of each output."""
     if outputs.probability is None:
-        shape = list(outputs.prediction.shape)
-        return [{"name": "prediction", "datatype": "FP64", "shape": shape, "data": outputs.prediction.ravel().tolist()}]
+        return [("prediction", "FP64", outputs.prediction)]
     labels = scorer.table(outputs)["prediction"]
     datatype = LABEL_TYPES.get(scorer.schema.class_kind, "BYTES")
-    shape = list(outputs.probability.shape)
-    return [
-        {"name": "prediction", "datatype": datatype, "shape": shape[:1], "data": labels},
-        {"name": "probability", "datatype": "FP32", "shape": shape, "data": outputs.probability.ravel().tolist()},
-    ]
+    typed: Any = labels if datatype == "BYTES" else np.array(labels, _LABEL_DTYPES[datatype])
+    return [("prediction", datatype, typed), ("probability", "FP32", outputs.probability)]
 
 
 def _bad(tensor: Tensor, what: str, schema: Schema | None = None) -> HttpError:

@@ -5,18 +5,29 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from lepton_jupyter.formats.requestlog import LoggedRequest, SegmentWriter
-from lepton_jupyter.serving.predict import Scored
+from lepton_jupyter.formats.requestlog import LoggedBatch, LoggedRequest, SegmentWriter, packed_fields
+from lepton_jupyter.serving.predict import Asked
 from lepton_jupyter.serving.release import Release
+from lepton_jupyter.serving.scorer import Outputs
 
 MAX_ROWS_WAITING = 250_000
 PAUSE_S = 0.2
 LONGEST_ERROR = 200
+FRAME_REQUESTS = 256  # in one frame, at most; and so many rows, unless one request has more
+FRAME_ROWS = 4096
+
+
+class _Answered(NamedTuple):
+    release: Release
+    asked: Asked
+    outputs: Outputs
+    request_id: str
+    latency_ms: float
+    at: float
 
 
 class Journal:
@@ -31,7 +42,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.n_dropped = 0
         self._writer = SegmentWriter(folder)
-        self._waiting: deque[tuple[Release, Scored, str, float, float] | LoggedRequest] = deque()
+        self._waiting: deque[_Answered | LoggedRequest] = deque()
         self._n_rows_added = 0  # written by the caller's thread only
         self._n_rows_done = 0  # written by ours only
         self._is_closing = threading.Event()
@@ -43,10 +54,10 @@ class Journal:
         """Requests that are in no segment: dropped, or not taken by the disk."""
         return self.n_dropped + self._writer.n_lost
 
-    def add(self, release: Release, scored: Scored, request_id: str, latency_ms: float) -> None:
+    def add(self, release: Release, asked: Asked, outputs: Outputs, *, request_id: str, latency_ms: float) -> None:
         """Hand over one answered request."""
-        if self._has_room(len(scored.outputs.prediction)):
-            self._waiting.append((release, scored, request_id, latency_ms, time.time()))
+        if self._has_room(len(outputs.prediction)):
+            self._waiting.append(_Answered(release, asked, outputs, request_id, latency_ms, time.time()))
 
     def add_refused(self, version: str, request_id: str, latency_ms: float, *, status: int, error: str) -> None:
         """Hand over one request for rows that was refused, or failed."""
@@ -80,32 +91,46 @@ class Journal:
         while not is_last:
             is_last = self._is_closing.wait(PAUSE_S)  # no wake-up a request: it would cost the hot path
             while self._waiting:
-                waiting = self._waiting.popleft()
-                if isinstance(waiting, LoggedRequest):
-                    self._writer.write(waiting)
-                    self._n_rows_done += 1
-                    continue
-                release, scored, request_id, latency_ms, at = waiting
-                self._writer.write(_record(release, scored, request_id=request_id, latency_ms=latency_ms, at=at))
-                self._n_rows_done += len(scored.outputs.prediction)
-                del scored, release, waiting  # an old release must not live on here
+                self._n_rows_done += self._write_some()
         self._writer.close()
 
+    def _write_some(self) -> int:
+        """Write what goes into the next frame; return how many rows that was, a refusal counted as one."""
+        first = self._waiting.popleft()
+        if isinstance(first, LoggedRequest):
+            self._writer.write(first)
+            return 1
+        together = [first]
+        n_rows = len(first.outputs.prediction)
+        while self._waiting and n_rows < FRAME_ROWS and len(together) < FRAME_REQUESTS:
+            following = self._waiting[0]
+            if isinstance(following, LoggedRequest) or following.release is not first.release:
+                break
+            together.append(following)
+            n_rows += len(following.outputs.prediction)
+            self._waiting.popleft()
+        self._writer.write(_record(together))
+        return n_rows
 
-def _record(release: Release, scored: Scored, *, request_id: str, latency_ms: float, at: float) -> LoggedRequest:
-    outputs = scored.outputs
-    is_classes = outputs.probability is not None
-    classes = release.schema.classes
-    return LoggedRequest.of_rows(
-        scored.rows,
-        request_id=request_id,
-        at=at,
+
+def _record(together: Sequence[_Answered]) -> LoggedBatch:
+    release = together[0].release
+    outputs = [each.outputs for each in together]
+    prediction = [value for part in outputs for value in part.prediction.tolist()]
+    if outputs[0].probability is not None:
+        prediction = [release.schema.classes[code] for code in prediction]
+    shares = [part.probability.astype("<f4", copy=False).tobytes() for part in outputs if part.probability is not None]
+    return LoggedBatch(
+        request_id=[each.request_id for each in together],
+        at=[each.at for each in together],
+        latency_ms=[each.latency_ms for each in together],
+        n_rows=[len(part.prediction) for part in outputs],
+        ids=[_fitting(each.asked.ids) for each in together],
         version=release.config.version,
         bundle=release.config.bundle.rpartition("/")[2],
-        latency_ms=latency_ms,
-        ids=_fitting(scored.ids),
-        prediction=[classes[code] for code in outputs.prediction] if is_classes else outputs.prediction.tolist(),
-        probability=outputs.probability.astype(np.dtype("<f4")).tobytes() if outputs.probability is not None else b"",
+        prediction=prediction,
+        probability=b"".join(shares),
+        **packed_fields([each.asked.rows for each in together]),
     )
 
 

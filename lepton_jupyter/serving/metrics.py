@@ -2,49 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from lepton_jupyter.formats.endpoint import EndpointConfig
 from lepton_jupyter.serving.answers import Answer
 
+SCORES = ("/predict", "/invocations", "/v2/models/NAME/infer")
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+BUCKETS_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 8192)
+
+
+class _Histogram:
+    """Counts of values between edges: the client library's own takes ten times as long for one of them."""
+
+    def __init__(self, edges: Sequence[float]) -> None:
+        self._edges = edges
+        self._counts = [0] * (len(edges) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._edges, value)] += 1
+        self._sum += value
+
+    def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
+        names = [*(str(float(edge)) for edge in self._edges), "+Inf"]
+        family.add_metric(labels, list(zip(names, accumulate(self._counts), strict=True)), self._sum)
 
 
 class Metrics:
-    """The endpoint's counters. Only the event loop's thread writes them.
+    """The endpoint's counters. Only the event loop's thread writes and reads them.
 
     Parameters
     ----------
     lost : callable
         Returns how many answered requests are in no segment of the request log.
+    in_flight : callable
+        Returns how many predictions are under way or wait.
     """
 
-    def __init__(self, lost: Callable[[], int]) -> None:
+    def __init__(self, lost: Callable[[], int], in_flight: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
+        self._lost, self._in_flight = lost, in_flight
+        self._n_requests: defaultdict[tuple[str, int], int] = defaultdict(int)
+        self._seconds: defaultdict[str, _Histogram] = defaultdict(lambda: _Histogram(BUCKETS_S))
+        self._batch_rows, self._batch_seconds = _Histogram(BUCKETS_ROWS), _Histogram(BUCKETS_S)
+        self._n_rows = self._n_batches = 0
+        self._outcomes = {"success": [0, 0.0], "fail": [0, 0.0]}  # of requests for rows: how many, seconds
+        self._last_at = 0.0
         ProcessCollector(registry=self.registry)
-        self.requests = Counter(
-            "lepton_requests", "Requests answered, by route and status code.", ("route", "code"), registry=self.registry
-        )
-        self.rows = Counter("lepton_rows", "Rows scored.", registry=self.registry)
-        self.seconds = Histogram(
-            "lepton_request_seconds",
-            "From the request's head to its answer, by route.",
-            ("route",),
-            buckets=BUCKETS_S,
-            registry=self.registry,
-        )
-        self.in_flight = Gauge("lepton_requests_in_flight", "Predictions under way or waiting.", registry=self.registry)
+        self.registry.register(self)
         self.version = Gauge(
             "lepton_version_info",
             "1 for the version that is served.",
             ("endpoint", "model", "version"),
             registry=self.registry,
         )
-        self.registry.register(_Lost(lost))
 
     def served(self, config: EndpointConfig) -> None:
         """Name the version that is served from now on."""
@@ -53,21 +74,69 @@ class Metrics:
 
     def answered(self, route: str, code: int, seconds: float) -> None:
         """Count one answer."""
-        self.requests.labels(route, code).inc()
-        self.seconds.labels(route).observe(seconds)
+        self._n_requests[route, code] += 1
+        self._seconds[route].observe(seconds)
+        if route in SCORES:
+            outcome = self._outcomes["success" if code < 400 else "fail"]
+            outcome[0] += 1
+            outcome[1] += seconds
+
+    def batched(self, n_requests: int, n_rows: int, seconds: float) -> None:
+        """Count one batch."""
+        self._n_rows += n_rows
+        self._n_batches += 1
+        self._last_at = time.time()
+        self._batch_rows.observe(n_rows)
+        self._batch_seconds.observe(seconds)
+
+    def statistics(self, name: str, version: str) -> dict[str, Any]:
+        """Return what the Open Inference Protocol's statistics extension tells of a model."""
+        outcomes = {
+            word: {"count": count, "ns": int(seconds * 1e9)} for word, (count, seconds) in self._outcomes.items()
+        }
+        return {
+            "model_stats": [
+                {
+                    "name": name,
+                    "version": version,
+                    "last_inference": int(self._last_at * 1000),
+                    "inference_count": self._n_rows,
+                    "execution_count": self._n_batches,
+                    "inference_stats": outcomes,
+                    "batch_stats": [],
+                }
+            ]
+        }
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what is counted here (prometheus_client's protocol of a collector)."""
+        requests = CounterMetricFamily(
+            "lepton_requests", "Requests answered, by route and status code.", labels=("route", "code")
+        )
+        for (route, code), count in self._n_requests.items():
+            requests.add_metric((route, str(code)), count)
+        yield requests
+        seconds = HistogramMetricFamily(
+            "lepton_request_seconds", "From the request's head to its answer, by route.", labels=("route",)
+        )
+        for route, histogram in self._seconds.items():
+            histogram.add_to(seconds, (route,))
+        yield seconds
+        yield CounterMetricFamily("lepton_rows", "Rows scored.", value=self._n_rows)
+        for name, told, histogram in (
+            ("lepton_batch_rows", "Rows that were scored together.", self._batch_rows),
+            ("lepton_batch_seconds", "From a batch's first request to its outputs.", self._batch_seconds),
+        ):
+            family = HistogramMetricFamily(name, told)
+            histogram.add_to(family, ())
+            yield family
+        yield GaugeMetricFamily(
+            "lepton_requests_in_flight", "Predictions under way or waiting.", value=self._in_flight()
+        )
+        yield CounterMetricFamily(
+            "lepton_request_log_lost", "Answered requests that are not in the request log.", value=self._lost()
+        )
 
     def answer(self) -> Answer:
         """Return all of them as text."""
         return Answer(200, generate_latest(self.registry), [(b"content-type", CONTENT_TYPE)])
-
-
-class _Lost:
-    """The one count that is kept elsewhere, by the request log."""
-
-    def __init__(self, lost: Callable[[], int]) -> None:
-        self._lost = lost
-
-    def collect(self) -> Iterator[Metric]:
-        yield CounterMetricFamily(
-            "lepton_request_log_lost", "Answered requests that are not in the request log.", value=self._lost()
-        )

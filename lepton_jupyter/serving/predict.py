@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,41 +30,58 @@ from lepton_jupyter.serving.scorer import Outputs
 _decode = msgspec.json.Decoder().decode
 
 
-class Scored(NamedTuple):
-    """An answer, and what the request log keeps of it."""
+class Asked(NamedTuple):
+    """What a request asks for, and how it wants to be answered.
 
-    answer: Answer
+    Attributes
+    ----------
+    rows : Packed or NDArray
+    ids : list or None
+        What the id column held.
+    write : callable
+        Returns the answer for outputs and a request id.
+    """
+
     rows: Packed | NDArray[np.float32]
     ids: list[Any] | None
-    outputs: Outputs
+    write: Callable[[Outputs, str], Answer]
 
 
-def predict(release: Release, body: bytes, request_id: str) -> Scored:
-    """Answer a body.
+def read(release: Release, body: bytes) -> Asked:
+    """Read the body of ``POST /predict``.
 
     Raises
     ------
     HttpError
         400 for broken JSON, 413 for too many rows, 422 for rows that do not fit the schema.
     """
+    rows, ids = release.reader.read(body) or _read_carefully(release, body)
+    check_count(rows.n_rows if isinstance(rows, Packed) else len(rows), release.config.max_rows)
+    return Asked(rows, ids, partial(write_rows, release, ids))
+
+
+def _read_carefully(release: Release, body: bytes) -> tuple[Packed | NDArray[np.float32], list[Any] | None]:
     try:
         document = _decode(body)
     except (ValueError, RecursionError) as error:
         raise decode_error(error, body) from error
     try:
-        rows, ids = _read(release.schema, document, release.config.max_rows)
+        return _read(release.schema, document, release.config.max_rows)
     except PackingError as error:
         raise unfit(error) from error
-    outputs = release.scorer.score(rows)
-    table = release.scorer.table(outputs, ids)
-    names = tuple(table)
-    record = {
-        "predictions": [dict(zip(names, values, strict=True)) for values in zip(*table.values(), strict=True)],
-        "model": release.config.model,
-        "version": release.config.version,
-        "request_id": request_id,
-    }
-    return Scored(json_answer(record), rows, ids, outputs)
+
+
+def write_rows(release: Release, ids: list[Any] | None, outputs: Outputs, request_id: str) -> Answer:
+    """Return the prediction table row by row, and what answered."""
+    config = release.config
+    return json_answer(
+        {
+            "predictions": release.scorer.records(outputs, ids),
+            "model": config.model,
+            "version": config.version,
+            "request_id": request_id,
+        }
+    )
 
 
 def check_count(n_rows: int, max_rows: int) -> None:

@@ -8,15 +8,17 @@ from pathlib import Path
 from lepton_jupyter.formats.bundle import open_bundle
 from lepton_jupyter.formats.endpoint import EndpointConfig
 from lepton_jupyter.formats.schema import Schema
+from lepton_jupyter.serving.reading import RowReader
 from lepton_jupyter.serving.scorer import Scorer
 
 
 @dataclass(frozen=True)
 class Release:
-    """A configuration and the scorer it asks for. A request holds one from its first to its last byte."""
+    """A configuration, and the scorer and reader of rows that it asks for. A request holds one to its last byte."""
 
     config: EndpointConfig
     scorer: Scorer
+    reader: RowReader
 
     @property
     def schema(self) -> Schema:
@@ -46,4 +48,4 @@ def load(config: EndpointConfig) -> Release:
     """
     scorer = Scorer(open_bundle(Path(config.bundle), config.manifest_hash))
     scorer.warm()
-    return Release(config, scorer)
+    return Release(config, scorer, RowReader(scorer.schema))

@@ -139,10 +139,9 @@ def test_unknown_paths_and_methods_say_what_is_known(server: Server) -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        {"Content-Type": "text/csv"},
         {"Content-Type": "application/x-www-form-urlencoded"},
         {"Content-Type": "application/python-pickle"},
-        {"Content-Encoding": "gzip"},
+        {"Content-Encoding": "br"},
         {"Inference-Header-Content-Length": "10"},
     ],
 )

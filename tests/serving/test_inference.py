@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
 
 from lepton_jupyter.formats.schema import SENTINEL
-from tests.serving.graphs import ROW, Server
+from lepton_jupyter.serving.tensors import read_tensor, write_tensor
+from tests.serving.graphs import ROW, TOKEN, Server
 
 pytestmark = pytest.mark.slow
 
@@ -92,7 +96,7 @@ def test_only_the_outputs_that_are_asked_for_come(server: Server) -> None:
         ([changed(NUM, data=[1, 2, 3, "4"]), TXT], 400, "'4' is no FP64"),
         ([changed(NUM, data=[1, 2, 3, True]), TXT], 400, "is no FP64"),
         ([changed(NUM, data=[[1, 2], 3, 4]), TXT], 400, "nested unevenly"),
-        ([without(NUM, "data"), TXT], 400, "missing required field `data`"),
+        ([without(NUM, "data"), TXT], 400, "neither 'data' nor 'binary_data_size' is given"),
         ([changed(NUM, data="abc"), TXT], 400, "Expected `array`"),
         ([NUM, changed(TXT, data=[1, 2])], 400, "is no BYTES"),
         ([NUM, changed(TXT, data=["x", SENTINEL])], 400, "reserved"),
@@ -113,3 +117,94 @@ def test_a_body_that_is_not_of_the_protocol_is_400(server: Server) -> None:
     for body in (b"", b"[]", b"{}", b'{"inputs": 3}', b'{"inputs": [{"name": NaN}]}', b"[" * 100_000):
         status, answer = server.ask("POST", INFER, body)
         assert status == 400 and isinstance(answer["error"], str)
+
+
+def binary(*tensors: dict[str, Any], **more: Any) -> tuple[bytes, dict[str, str]]:
+    """Return a body whose tensors follow the JSON as bytes, and its headers."""
+    parts, heads = [], []
+    for tensor in tensors:
+        values = np.ravel(np.array(tensor["data"], object))
+        if tensor["datatype"] == "BYTES":
+            parts.append(write_tensor([SENTINEL if value is None else value for value in values], "BYTES"))
+        else:
+            parts.append(write_tensor(values.astype(float), tensor["datatype"]))
+        heads.append(without(tensor, "data") | {"parameters": {"binary_data_size": len(parts[-1])}})
+    head = json.dumps({"inputs": heads, **more}).encode()
+    return b"".join((head, *parts)), {"Inference-Header-Content-Length": str(len(head))}
+
+
+def test_tensors_as_bytes_answer_as_json(server: Server) -> None:
+    txt = changed(TXT, data=["Dream", "Biscoe"])
+    wanted = server.ask("POST", INFER, {"inputs": [NUM, txt]})[1]["outputs"]
+    body, headers = binary(NUM, txt)
+    status, answer = server.ask("POST", INFER, body, headers=headers | {"Content-Type": "application/octet-stream"})
+    assert status == 200 and answer["outputs"] == wanted
+    for more in (
+        {"parameters": {"binary_data_output": True}},
+        {"outputs": [{"name": name, "parameters": {"binary_data": True}} for name in ("prediction", "probability")]},
+    ):
+        body, headers = binary(NUM, txt, id="q", **more)
+        raw, said = ask_raw(server, body, headers)
+        head = json.loads(raw[: int(said["inference-header-content-length"])])
+        rest = raw[int(said["inference-header-content-length"]) :]
+        assert head["id"] == "q"
+        for output, known in zip(head["outputs"], wanted, strict=True):
+            size = output["parameters"]["binary_data_size"]
+            values = read_tensor(rest[:size], output["datatype"], output["shape"])
+            rest = rest[size:]
+            assert list(values) == known["data"]
+        assert rest == b""
+
+
+def test_one_output_may_come_as_bytes_and_one_as_json(server: Server) -> None:
+    wanted = [{"name": "prediction", "parameters": {"binary_data": False}}, {"name": "probability"}]
+    body, headers = binary(
+        NUM, changed(TXT, data=["Dream", "x"]), outputs=wanted, parameters={"binary_data_output": True}
+    )
+    raw, said = ask_raw(server, body, headers)
+    head = json.loads(raw[: int(said["inference-header-content-length"])])
+    assert [sorted(output) for output in head["outputs"]] == [
+        ["data", "datatype", "name", "shape"],
+        ["datatype", "name", "parameters", "shape"],
+    ]
+
+
+def ask_raw(server: Server, body: bytes, headers: dict[str, str]) -> tuple[bytes, Any]:
+    status = server.status()
+    assert status is not None
+    url = f"http://127.0.0.1:{status.port}{INFER}"
+    answer = httpx.post(url, content=body, headers=headers | {"Authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code == 200, answer.text
+    return answer.content, answer.headers
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda body, headers: (body, {"Inference-Header-Content-Length": "x"}), "a number is wanted"),
+        (lambda body, headers: (body, {"Inference-Header-Content-Length": "99999999"}), "the body has"),
+        (lambda body, headers: (body, {"Inference-Header-Content-Length": "0"}), "not valid JSON"),
+        (lambda body, headers: (body + b"x", headers), "1 bytes follow the last tensor"),
+        (lambda body, headers: (body[:-1], headers), "bytes are left behind the JSON"),
+    ],
+)
+def test_bytes_that_do_not_fit_their_header_are_400(server: Server, change: Any, said: str) -> None:
+    body, headers = change(*binary(NUM, changed(TXT, data=["Dream", "x"])))
+    status, answer = server.ask("POST", INFER, body, headers=headers)
+    assert status == 400 and said in answer["error"], answer
+
+
+def test_statistics_and_index_tell_of_the_model(server: Server) -> None:
+    before = server.ask("GET", "/v2/models/diagnosis/stats")[1]["model_stats"][0]
+    server.predict([ROW, ROW])
+    server.ask("POST", INFER, {"inputs": []})
+    after = server.ask("GET", "/v2/models/stats")[1]["model_stats"][0]
+    assert after["inference_count"] - before["inference_count"] == 2
+    assert after["execution_count"] - before["execution_count"] == 1
+    for outcome in ("success", "fail"):
+        one, other = (found["inference_stats"][outcome] for found in (before, after))
+        assert other["count"] - one["count"] == 1 and other["ns"] > one["ns"]
+    assert server.ask("POST", "/v2/repository/index", {}) == (
+        200,
+        [{"name": "diagnosis", "version": "Net@1", "state": "READY", "reason": ""}],
+    )

@@ -1,0 +1,243 @@
+"""Requests per second of an endpoint beside a bare server and other libraries', one server process each.
+
+``python -m tests.benchmarks.serve [--rounds 3] [--seconds 6] [--peers PYTHON]``: PYTHON is an interpreter that has
+fastapi, uvicorn, litserve and torch; without it these rows are left out. wrk (Debian's) asks. Ours has been trained
+and deployed from a notebook: token, schema, batching, metrics and request log are on. Contestants take turns; each
+figure is the median of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import numpy as np
+import psutil
+from IPython.core.interactiveshell import InteractiveShell
+
+from lepton_jupyter.client.shutdown import shut_down
+from lepton_jupyter.core.paths import EndpointFolder, Home
+
+SERVERS = Path(__file__).parent / "servers"
+COLUMNS = [f"x{place}" for place in range(32)]
+SCRIPT = """
+wrk.method = "POST"
+wrk.body = io.open("{body}", "rb"):read("*a")
+{headers}
+"""
+
+
+class Target(NamedTuple):
+    """A server that is up, and how it is asked."""
+
+    url: str
+    headers: dict[str, str]
+    pid: int
+
+
+class Measured(NamedTuple):
+    """Of one run of wrk."""
+
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+
+
+def body_of(n_rows: int) -> bytes:
+    """Return a body of so many rows."""
+    draw = np.random.default_rng(0)
+    rows = [dict(zip(COLUMNS, map(float, draw.normal(size=32).round(4)), strict=True)) for _ in range(n_rows)]
+    return json.dumps({"rows": rows}).encode()
+
+
+def load(target: Target, body: bytes, *, connections: int, seconds: float) -> Measured:
+    """Let wrk ask for some seconds.
+
+    Raises
+    ------
+    SystemExit
+        If an answer is not 200.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "body").write_bytes(body)
+        headers = {"Content-Type": "application/json"} | target.headers
+        lines = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items())
+        script = Path(folder) / "ask.lua"
+        script.write_text(SCRIPT.format(body=Path(folder) / "body", headers=lines))
+        argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(script), target.url]
+        said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in said or "Socket errors" in said:
+        raise SystemExit(f"{target.url}\n{said}")
+    return Measured(float(_found(r"Requests/sec:\s+([\d.]+)", said)), _ms("50%", said), _ms("99%", said))
+
+
+def _found(pattern: str, said: str) -> str:
+    found = re.search(pattern, said)
+    if found is None:
+        raise SystemExit(said)
+    return found[1]
+
+
+def _ms(share: str, said: str) -> float:
+    value = _found(rf"{share}\s+([\d.]+\w+)", said)
+    unit = {"us": 1e-3, "ms": 1.0, "s": 1e3}[value.lstrip("0123456789.")]
+    return float(value.rstrip("ums")) * unit
+
+
+@contextmanager
+def process(argv: Sequence[str], port: int) -> Iterator[Target]:
+    """Start a peer and wait until it answers."""
+    child = subprocess.Popen(
+        argv, cwd=SERVERS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    target = Target(f"http://127.0.0.1:{port}/predict", {}, child.pid)
+    try:
+        until = time.monotonic() + 120
+        while True:
+            try:
+                with urlopen(Request(target.url, body_of(1), {"Content-Type": "application/json"}), timeout=5):
+                    break
+            except (URLError, OSError):
+                if time.monotonic() > until or child.poll() is not None:
+                    raise SystemExit(f"{' '.join(argv)} does not answer.") from None
+                time.sleep(0.1)
+        yield target
+    finally:
+        os.killpg(child.pid, 9)
+        child.wait()
+
+
+def free_port() -> int:
+    """Return a port that nobody uses just now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def uvicorn(app: str, python: str, *flags: str) -> Any:
+    """Return the context of a uvicorn with one worker, its fastest parts in."""
+    port = free_port()
+    argv = [python, "-m", "uvicorn", app, "--port", str(port), "--http", "httptools", "--loop", "uvloop",
+            "--no-access-log", "--log-level", "warning", *flags]  # fmt: skip
+    return process(argv, port)
+
+
+def litserve(python: str) -> Any:
+    """Return the context of a LitServe."""
+    port = free_port()
+    return process([python, "litserve_torch.py", str(port)], port)
+
+
+@contextmanager
+def ours() -> Iterator[Target]:
+    """Train, register and deploy from a notebook."""
+    shell = InteractiveShell.instance()
+
+    def do(line: str) -> None:
+        shell.run_cell(line, silent=False, store_history=False).raise_error()
+
+    do("%load_ext lepton_jupyter")
+    shell.user_ns["__name__"] = "__main__"
+    do((SERVERS / "net.py").read_text())
+    import pandas as pd
+
+    draw = np.random.default_rng(0)
+    table = pd.DataFrame(draw.normal(size=(2000, 32)), columns=COLUMNS)
+    shell.user_ns["table"] = table.assign(y=(table["x0"] + draw.normal(size=2000) > 0).astype(int))
+    do("%lepton data bench table --target y")
+    do("%lepton train Net --data bench --epochs 3")
+    do("%lepton deploy Net --as bench")
+    folder = Home.current().endpoint("bench")
+    status = json.loads(folder.status.read_bytes())
+    headers = {"Authorization": f"Bearer {folder.token.read_text().strip()}"}
+    yield Target(f"http://127.0.0.1:{status['port']}/predict", headers, status["pid"])
+
+
+def start_to_ready(folder: EndpointFolder, rounds: int) -> float:
+    """Return the median seconds from the start of an endpoint's process to its being ready."""
+    seconds = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as place:
+            other = EndpointFolder(Path(place) / "e")
+            other.root.mkdir()
+            config = json.loads(folder.config.read_bytes()) | {"port": free_port()}
+            other.config.write_text(json.dumps(config))
+            began = time.perf_counter()
+            child = subprocess.Popen(
+                [sys.executable, "-m", "lepton_jupyter.serving", str(other.root), str(Path(place) / "lock")],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            while True:
+                try:
+                    with urlopen(f"http://127.0.0.1:{config['port']}/readyz", timeout=5):
+                        break
+                except (URLError, OSError):
+                    time.sleep(0.005)
+            seconds.append(time.perf_counter() - began)
+            child.terminate()
+            child.wait()
+    return statistics.median(seconds)
+
+
+def compare(targets: dict[str, Target], *, n_rows: int, connections: int, rounds: int, seconds: float) -> None:
+    """Print one table."""
+    print(f"\n{n_rows} rows a request, {connections} connections, {rounds} rounds of {seconds:g} s")
+    print(f"  {'':<26}{'req/s':>10}{'rows/s':>12}{'p50 ms':>9}{'p99 ms':>9}{'RSS MB':>8}  of the bare one")
+    body = body_of(n_rows)
+    seen: dict[str, list[Measured]] = {name: [] for name in targets}
+    for target in targets.values():
+        load(target, body, connections=connections, seconds=1)
+    for place in range(rounds):
+        for name in list(targets) if place % 2 == 0 else reversed(targets):
+            seen[name].append(load(targets[name], body, connections=connections, seconds=seconds))
+    for name, measured in seen.items():
+        per_s, p50, p99 = (statistics.median(values) for values in zip(*measured, strict=True))
+        share = statistics.median(a.per_s / b.per_s for a, b in zip(measured, seen["bare uvicorn"], strict=True))
+        rss = psutil.Process(targets[name].pid).memory_info().rss / 1e6
+        print(f"  {name:<26}{per_s:>10,.0f}{per_s * n_rows:>12,.0f}{p50:>9.2f}{p99:>9.2f}{rss:>8.0f}  {share:.2f}×")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=6)
+    parser.add_argument("--peers", default=os.environ.get("LEPTON_PEERS"))
+    asked = parser.parse_args()
+    place = Path(tempfile.mkdtemp(prefix="lpb", dir="/tmp"))
+    os.environ |= {"LEPTON_HOME": str(place / "home"), "XDG_RUNTIME_DIR": str(place), "LEPTON_WARM": "off"}
+    try:
+        with ExitStack() as stack:
+            targets = {
+                "bare uvicorn": stack.enter_context(uvicorn("bare:app", sys.executable)),
+                "%lepton deploy": stack.enter_context(ours()),
+            }
+            if asked.peers:
+                targets["FastAPI + torch"] = stack.enter_context(uvicorn("fastapi_torch:app", asked.peers))
+                targets["LitServe"] = stack.enter_context(litserve(asked.peers))
+            for n_rows, connections in ((1, 32), (64, 32), (1, 256)):
+                compare(targets, n_rows=n_rows, connections=connections, rounds=asked.rounds, seconds=asked.seconds)
+            ready_s = start_to_ready(Home.current().endpoint("bench"), 5)
+            print(f"\nstart to ready {ready_s:.2f} s")
+    finally:
+        shut_down(Home.current())
+        shutil.rmtree(place, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
