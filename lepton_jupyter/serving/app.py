@@ -10,27 +10,25 @@ import logging
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.endpoint import EndpointConfig
-from lepton_jupyter.serving import compression, inference, invocations, predict
+from lepton_jupyter.serving import compression, content, inference
 from lepton_jupyter.serving.answers import Answer, HttpError, json_answer, refused, too_large
 from lepton_jupyter.serving.batching import Batcher
+from lepton_jupyter.serving.content import Read
 from lepton_jupyter.serving.journal import Journal
 from lepton_jupyter.serving.metrics import SCORES, Metrics
-from lepton_jupyter.serving.predict import Asked
 from lepton_jupyter.serving.release import Release
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Read = Callable[[Release, bytes], Asked]
 T = TypeVar("T")
 
 MAX_IN_FLIGHT = 512
@@ -41,7 +39,6 @@ BODY_TIMEOUT_S = 120
 LOOK_S = 1.0
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}\Z")
-_HEADER_BYTES = re.compile(rb"[0-9]{1,12}\Z")
 _V2_MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/ready|/infer|/stats)?\Z")
 _ROUTES = {
     "/": "GET",
@@ -60,11 +57,6 @@ _ROUTES = {
 }
 _EXTENSIONS = ["binary_tensor_data", "statistics"]
 _OPEN = ("/healthz", "/readyz", "/ping")
-_JSON, _CSV, _BYTES = b"application/json", b"text/csv", b"application/octet-stream"
-_READERS: dict[str, dict[bytes, Read]] = {
-    "/predict": {_JSON: predict.read, _CSV: invocations.read_csv},
-    "/invocations": {_JSON: invocations.read, _CSV: invocations.read_csv},
-}
 
 logger = logging.getLogger(__name__)
 
@@ -186,9 +178,9 @@ class App:
                 return await self._answer_model(request, *model.groups())
             raise refused(404, f"Nothing is at '{path[:200]}'.", f"Known: {', '.join(_ROUTES)}, /v2/models/NAME/infer.")
         _check_method(request, method)
-        readers = _READERS.get(path)
+        readers = content.READERS.get(path)
         if readers is not None:
-            return await self._score(request, _reader(request, readers))
+            return await self._score(request, content.reader(request.headers, readers))
         return self._answer_about(path)
 
     def _answer_about(self, path: str) -> Answer:
@@ -238,7 +230,7 @@ class App:
         if action == "/stats":
             return json_answer(self.metrics.statistics(name, serves))
         if action == "/infer":
-            return await self._score(request, _infer_reader(request, name))
+            return await self._score(request, content.infer_reader(request.headers, name))
         return json_answer(inference.metadata(self._ready(), name))
 
     def _serves(self) -> str:
@@ -248,7 +240,7 @@ class App:
         """Read the rows, score them beside those of others, and answer; with the release of this moment."""
         release, batcher = self._ready(), self._batcher
         assert batcher is not None
-        coding = _coding(request)
+        coding = content.coding_of(request.headers)
         if self._n_in_flight >= MAX_IN_FLIGHT:
             raise refused(
                 429, f"{MAX_IN_FLIGHT} requests wait already.", "Ask again.", headers=[(b"retry-after", b"1")]
@@ -258,7 +250,7 @@ class App:
         try:
             body = await self._body(request, release.config.max_body_bytes)
             if coding:
-                asked = await self._in_thread(_read_compressed, read, release, body, coding)
+                asked = await self._in_thread(content.read_compressed, read, release, body, coding)
             elif len(body) <= SMALL_BODY:
                 asked = read(release, body)
             else:
@@ -380,44 +372,6 @@ def _check_method(request: Request, method: str) -> None:
     if said != method and not (said == "HEAD" and method == "GET"):
         allowed = "GET, HEAD" if method == "GET" else method
         raise refused(405, f"{said} is not answered there; {allowed} is.", headers=[(b"allow", allowed.encode())])
-
-
-def _coding(request: Request) -> bytes:
-    """Return how the body is compressed; empty where it is not."""
-    coding = (request.headers.get(b"content-encoding") or b"").strip().lower()
-    if coding in (b"", b"identity"):
-        return b""
-    if not compression.is_known(coding):
-        shown = coding.decode("latin-1")[:40]
-        raise refused(415, f"A body in '{shown}' is not taken.", f"Known: {', '.join(compression.CODINGS)}.")
-    return coding
-
-
-def _read_compressed(read: Read, release: Release, body: bytes, coding: bytes) -> Asked:
-    return read(release, compression.decompressed(body, coding, release.config.max_body_bytes))
-
-
-def _reader(request: Request, readers: Mapping[bytes, Read]) -> Read:
-    """Return what reads a body of the type that the request names; JSON where it names none."""
-    said = (request.headers.get(b"content-type") or _JSON).partition(b";")[0].strip().lower()
-    read = readers.get(_JSON if said.endswith(b"+json") else said)
-    if read is None:
-        shown = said.decode("latin-1")[:80]
-        known = ", ".join(name.decode() for name in readers)
-        raise refused(415, f"A body of '{shown}' is not taken.", f"Known: {known}.")
-    if inference.HEADER_LENGTH in request.headers and _BYTES not in readers:
-        raise refused(415, "Binary tensors are not taken here.", "Send them to /v2/models/NAME/infer.")
-    return read
-
-
-def _infer_reader(request: Request, name: str) -> Read:
-    said = request.headers.get(inference.HEADER_LENGTH)
-    if said is None:
-        return _reader(request, {_JSON: partial(inference.read, name=name)})
-    if not _HEADER_BYTES.match(said):
-        raise refused(400, f"Inference-Header-Content-Length is '{said.decode('latin-1')[:40]}'; a number is wanted.")
-    read = partial(inference.read, name=name, header_bytes=int(said))
-    return _reader(request, {_BYTES: read, _JSON: read})
 
 
 def _version() -> str:

@@ -46,10 +46,12 @@ def read(release: Release, body: bytes) -> Asked:
     try:
         document = _decode(body)
     except (ValueError, RecursionError) as error:
-        try:
-            document = json.loads(body)  # MLflow's clients write NaN where a value is missing
-        except (ValueError, RecursionError):
+        if b"NaN" not in body:
             raise decode_error(error, body) from error
+        try:
+            document = _decode(_without_nan(body))
+        except (ValueError, OverflowError, RecursionError) as second:
+            raise decode_error(second, body) from second
     given = [name for name in document if name not in _BESIDE] if isinstance(document, dict) else []
     if len(given) != 1 or given[0] not in FORMS:
         said = ", ".join(map(str, given))[:200] if isinstance(document, dict) else describe(document)
@@ -88,13 +90,35 @@ def read_csv(release: Release, body: bytes) -> Asked:
                 raise _fault(schema, f"{len(row)} fields are given; the header has {len(names)}", place)
         kinds = {column.name: column.kind for column in schema.columns}
         columns = {
-            name: [_READ[kinds.get(name, "datetime")](field) for field in column]
+            name: [_READ[kinds[name]](field) if name in kinds else _id(field) for field in column]
             for name, column in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True)
         }
         packed, ids = pack_columns(schema, columns), column_ids(schema, columns)
     except PackingError as error:
         raise unfit(error) from error
     return Asked(packed, ids, partial(write_rows, release, ids))
+
+
+def _without_nan(body: bytes) -> bytes:
+    """Return a body with null in the places of NaN, which MLflow's clients write where a value is missing.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON in any other way.
+    """
+    return msgspec.json.encode(json.loads(body, parse_constant=_missing, parse_float=_finite))
+
+
+def _missing(word: str) -> None:
+    if word != "NaN":
+        raise ValueError(f"{word} is no number")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is out of range")
+    return number
 
 
 def _asked(release: Release, form: str, value: Any) -> Asked:
@@ -150,10 +174,16 @@ def _date(field: str) -> Any:
     return _number(field) if field.strip().lstrip("+-").replace(".", "", 1).isdigit() else field or None
 
 
+def _id(field: str) -> Any:
+    """Return an id as JSON would have it: a whole number stays one, all else is text (and so is ``007``)."""
+    is_whole = field.isascii() and field.lstrip("-").isdigit() and len(field) < 19
+    return (int(field) if is_whole and str(int(field)) == field else field) if field else None
+
+
 _READ: dict[ColumnKind, Callable[[str], Any]] = {
     "number": _number,
     "integer": _number,
     "boolean": lambda field: _TRUTHS.get(field.strip().lower(), field) if field.strip() else None,
-    "datetime": _date,  # and of columns that the model does not know, such as the id: numbers stay numbers
+    "datetime": _date,
     "string": lambda field: field or None,
 }

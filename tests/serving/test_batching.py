@@ -55,6 +55,15 @@ def rows_of(ages: Any) -> Packed:
     return Packed(np.column_stack([ages, np.ones_like(ages)]), np.full((len(ages), 1), "Dream", object))
 
 
+async def held(scorer: Gated, batcher: Batcher) -> asyncio.Future[Outputs]:
+    """Return a first request whose run waits at the gate."""
+    scorer.gate.clear()
+    first = batcher.submit(rows_of([1]))
+    while scorer.n_runs < 1:
+        await asyncio.sleep(0.001)
+    return first
+
+
 def run(work: Callable[[], Any]) -> Any:
     return asyncio.run(work())
 
@@ -82,10 +91,7 @@ def test_what_queues_behind_a_run_goes_together(scorer: Gated, pool: ThreadPoolE
 
     async def work() -> None:
         batcher = Batcher(scorer, pool, on_batch=lambda n, *_: batches.append(n))
-        scorer.gate.clear()
-        first = batcher.submit(rows_of([1]))
-        while scorer.n_runs < 1:
-            await asyncio.sleep(0.001)
+        first = await held(scorer, batcher)
         others = [batcher.submit(rows_of([age])) for age in range(10)]
         await asyncio.sleep(0.01)
         assert (scorer.n_runs, batcher.n_waiting) == (1, 10)
@@ -105,10 +111,7 @@ def test_rows_that_nobody_waits_for_are_not_scored(scorer: Gated, pool: ThreadPo
 
     async def work() -> None:
         batcher = Batcher(scorer, pool, on_batch=lambda n, *_: batches.append(n))
-        scorer.gate.clear()
-        first = batcher.submit(rows_of([1]))
-        while scorer.n_runs < 1:
-            await asyncio.sleep(0.001)
+        first = await held(scorer, batcher)
         cancelled, left = batcher.submit(rows_of([2])), batcher.submit(rows_of([3]), gone)
         kept = batcher.submit(rows_of([4]), Connection())
         cancelled.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -41,6 +42,9 @@ def test_every_form_is_answered_as_predict(server: Server, body: Any) -> None:
     [
         (b"", 400, "not valid JSON"),
         (b"[" * 100_000, 400, "nested too deeply"),
+        (b'{"instances": [{"age": NaN, "patient": "\\ud800"}]}', 400, "not valid JSON"),
+        (b'{"instances": [{"age": NaN, "children": 1e999}]}', 400, "out of range"),
+        (b'{"instances": [{"age": NaN, "children": -Infinity}]}', 400, "not valid JSON"),
         ([ROW], 400, "a list is given; one of dataframe_split"),
         ({}, 400, "Nothing is given"),
         ({"rows": [ROW]}, 400, "rows is given"),
@@ -65,6 +69,11 @@ def test_csv_is_answered_as_objects_with_its_ids(server: Server, path: str) -> N
     assert status == 200, answer
     wanted = [{**row, "patient": value} for row, value in zip(ROWS, (7, "x8"), strict=True)]
     assert answer["predictions"] == server.predict(wanted)["predictions"]
+    ids = [b"7", b"007", b"7.0", b"-3", b"1" * 30, b"-", "٣".encode(), b""]
+    rows = b"".join(b"%s,1,x,1\n" % each for each in ids)
+    found = server.ask("POST", path, b"patient,age,island,children\n" + rows, headers=AS_CSV)[1]["predictions"]
+    said = [json.dumps(row["patient"], ensure_ascii=False) for row in found]
+    assert said == ["7", '"007"', '"7.0"', "-3", f'"{"1" * 30}"', '"-"', '"٣"', "null"]
     assert server.ask("POST", path, b"age,island,children\n", headers=AS_CSV)[1]["predictions"] == []
 
 

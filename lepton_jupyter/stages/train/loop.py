@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -168,9 +167,8 @@ class Loop:
             "precision": self.precision.name,
             "compiled": (self.going_on or {}).get("settled", {}).get("compiled", 0),
         }
-        n_threads = self.settled["threads"]
         notes = {
-            "threads": n_threads if pace is None else f"{n_threads} or {pace.n_all}, as is faster",
+            "threads": self.settled["threads"] if pace is None else f"1 or {pace.n_all}, as is faster",
             "seed": spec.seed,
             "device": str(self.precision.device),
             "loss": self.loss.name,
@@ -185,33 +183,18 @@ class Loop:
         self.job.session.progress(self.standing.epoch - 1, spec.epochs, "epochs")
 
     def _pace(self) -> Pace | None:
-        """Return what chooses the threads of the steps: where that changes no bit of what comes out, and for one alone.
+        """Return what chooses the threads of the steps: for one alone, where that changes no bit of what comes out."""
+        is_chosen = torch.get_num_threads() > 1 or self.n_threads == 1  # or there is nothing to choose
+        if is_chosen or self.is_repeated or self.job.team.n > 1 or self.precision.device.type != "cpu":
+            return None
+        if not isinstance(self.batches, InMemory) or hasattr(self.module, "training_step"):
+            return None  # neither is asked for anything just to see
+        batch = next(self.batches.epoch(1))
 
-        Sizes of a model and its batch tell of all its steps; a module that makes its own is not called just to see.
-        """
-        if self.is_repeated or self.job.team.n > 1 or self.precision.device.type != "cpu":
-            return None
-        if self.n_threads == 1 or torch.get_num_threads() > 1 or not isinstance(self.batches, InMemory):
-            return None
-        if hasattr(self.module, "training_step"):
-            return None
-        now = random_state(self.precision.device)
-        try:
-            twin = copy.deepcopy(self.module).train()
-            loss_of = loss_function(twin, twin, feed=self.feed, loss=self.loss, precision=self.precision)
-            inputs, target = next(self.batches.epoch(1))
+        def loss_of(twin: nn.Module) -> torch.Tensor:
+            return loss_function(twin, twin, feed=self.feed, loss=self.loss, precision=self.precision)(*batch)
 
-            def gradients() -> list[torch.Tensor]:
-                set_random_state(now, self.precision.device)
-                twin.zero_grad()
-                loss_of(inputs, target).backward()
-                return [weight.grad.clone() for weight in twin.parameters() if weight.grad is not None]
-
-            return Pace(self.n_threads) if are_alike(gradients, self.n_threads) else None
-        except Exception:  # what cannot be copied, or fails: its own first step tells
-            return None
-        finally:
-            set_random_state(now, self.precision.device)
+        return Pace(self.n_threads) if are_alike(self.module, loss_of, self.n_threads) else None
 
     # -- an epoch
 

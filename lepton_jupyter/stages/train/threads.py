@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import perf_counter, process_time
 
 import psutil
@@ -64,20 +64,34 @@ def settle_threads(module: nn.Module, feed: Feed, inputs: Tensors, *, batch_size
     return found
 
 
-def are_alike(gradients: Callable[[], Sequence[torch.Tensor]], n_threads: int) -> bool:
+def are_alike(module: nn.Module, loss_of: Callable[[nn.Module], torch.Tensor], n_threads: int) -> bool:
     """Whether a step's gradients are the same, to the last bit, on one thread and on so many.
 
-    Then the number of threads may change at any time. Sums over many rows are what differs: their parts are added in
-    another order.
+    Then the number of threads may change at any time: the sizes of a model and its batch tell of all its steps. Sums
+    over many rows are what differs, since their parts are added in another order.
+
+    Parameters
+    ----------
+    module : Module
+        On the CPU; a copy of it is asked.
+    loss_of : callable
+        Returns the loss of that copy.
     """
-    before = torch.get_num_threads()
+    n_before, before = torch.get_num_threads(), random_state(torch.device("cpu"))
+    found: list[list[torch.Tensor]] = []
     try:
-        found = []
+        twin = copy.deepcopy(module).train()
         for n in (1, n_threads):
             torch.set_num_threads(n)
-            found.append(gradients())
+            set_random_state(before, torch.device("cpu"))
+            twin.zero_grad()
+            loss_of(twin).backward()
+            found.append([weight.grad.clone() for weight in twin.parameters() if weight.grad is not None])
+    except Exception:  # what cannot be copied, or fails: the training's own first step tells
+        return False
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(n_before)
+        set_random_state(before, torch.device("cpu"))
     return all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 

@@ -90,6 +90,7 @@ def test_a_model_that_cannot_be_copied_goes_by_its_size() -> None:
 
 def test_gradients_that_differ_with_the_threads_are_told_from_those_that_do_not() -> None:
     layer, x = nn.Linear(30, 20), torch.randn(64, 30)
-    assert are_alike(lambda: [torch.autograd.grad(layer(x).sum(), layer.weight)[0]], 2)
-    assert not are_alike(lambda: [torch.tensor(float(torch.get_num_threads()))], 2)
-    assert torch.get_num_threads() == 2
+    assert are_alike(layer, lambda twin: twin(x).sum(), 2)
+    assert not are_alike(layer, lambda twin: twin(x).sum() * torch.get_num_threads(), 2)
+    assert not are_alike(layer, lambda twin: twin(x[:, 1:]).sum(), 2)
+    assert torch.get_num_threads() == 2 and layer.weight.grad is None
