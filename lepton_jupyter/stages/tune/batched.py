@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -18,7 +18,7 @@ from lepton_jupyter.stages.train.batches import InMemory
 from lepton_jupyter.stages.train.checkpoints import BEST, Checkpoints
 from lepton_jupyter.stages.train.checks import check_first_batch
 from lepton_jupyter.stages.train.dynamo import spare_compiler
-from lepton_jupyter.stages.train.feed import Rows
+from lepton_jupyter.stages.train.feed import Feed, Rows
 from lepton_jupyter.stages.train.forward import loss_function
 from lepton_jupyter.stages.train.frameworks.torch import prepare
 from lepton_jupyter.stages.train.job import Job, Outcome
@@ -31,10 +31,11 @@ from lepton_jupyter.stages.train.randomness import seed_everything
 from lepton_jupyter.stages.train.sources import batches_of, validation_of
 from lepton_jupyter.stages.train.spec import Train
 from lepton_jupyter.stages.tune.alike import check_alike, why_not
+from lepton_jupyter.stages.tune.matrices import Matrices
 from lepton_jupyter.stages.tune.program import Kit, Member, Program
 from lepton_jupyter.stages.tune.searching import Asked, Begun
 from lepton_jupyter.stages.tune.space import settled
-from lepton_jupyter.stages.tune.stacked import NotStackableError, check_forward, forwards_of
+from lepton_jupyter.stages.tune.stacked import Forward, Mapped, NotStackableError, check_forward
 from lepton_jupyter.stages.tune.trial import OnOneDevice, copied
 
 WIDTHS = (4, 8, 16, 32, 64, 128)  # how many trials at once are tried
@@ -156,6 +157,16 @@ def _kit_of(asked: Asked, spec: Train) -> tuple[Kit, Callable[[Train], nn.Module
     precision = settle_precision(spec.precision, device)
     kit = Kit(job, fitted, loss, judge, batches.rows, batches.batch_size, held, precision, None)  # type: ignore[arg-type]
     return kit, make
+
+
+def forwards_of(module: nn.Module, feed: Feed) -> Iterator[Forward]:
+    """Yield the ways in which modules like this one may be called together, the faster first."""
+    if len(feed.names) == 1:
+        try:
+            yield Matrices(module)
+        except NotStackableError:
+            pass  # the next way takes more
+    yield Mapped(module, feed)
 
 
 # -- measured

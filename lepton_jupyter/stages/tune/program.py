@@ -149,12 +149,16 @@ class Program:
         """Make one step of every trial; return their losses [T]."""
         inputs, target = batch
         with self.kit.precision.context():
-            output = self.kit.forward(self.table.weights, inputs, is_shared=is_shared, is_training=True)
-            losses = self._losses_of(output, target, is_shared)
-        gradients = torch.autograd.grad(losses.sum(), list(self.table.leaves.values()))
+            losses, gradients = self.kit.forward.gradients(
+                self.table.weights,
+                list(self.table.leaves),
+                inputs,
+                lambda outputs: self._losses_of(outputs, target, is_shared),
+                is_shared=is_shared,
+            )
         self._steps.run(self.table, gradients, float(self._dummy.param_groups[0]["lr"]))
         self._schedule.step()
-        return losses.detach()
+        return losses
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Yield an epoch's batches: shared where all trials have one seed, else one for each trial, laid together."""
@@ -214,13 +218,13 @@ class Program:
         if held is None:
             return [{} for _ in places]
         outputs, losses = self._outputs(held)
-        if judge.metric is None:
+        if outputs is None:
             return [{"val_loss": losses[place]} for place in places]
         decode = judge.head.decode
         return [judge.metrics(decode(outputs[place]), held.values, losses[place]) for place in places]
 
-    def _outputs(self, held: Rows) -> tuple[torch.Tensor, list[float]]:
-        """Return the outputs [T, N, …] on held-out rows, and each trial's mean loss over them."""
+    def _outputs(self, held: Rows) -> tuple[torch.Tensor | None, list[float]]:
+        """Return the outputs [T, N, …] on held-out rows where a metric wants them, and each trial's mean loss."""
         size = max(64, ROWS_AT_ONCE[held.targets.device.type] // len(self.members))
         outputs, losses = [], torch.zeros(len(self.members), dtype=torch.float64)
         with torch.no_grad(), self.kit.precision.context():
@@ -229,8 +233,9 @@ class Program:
                 target = held.targets[start : start + size]
                 output = self.kit.forward(self.table.weights, inputs, is_shared=True, is_training=False)
                 losses += self._losses_of(output, target, True).double().cpu() * len(target)
-                outputs.append(output.float())
-        return torch.cat(outputs, 1), (losses / len(held)).tolist()
+                if self.kit.judge.metric is not None:
+                    outputs.append(output.float())
+        return torch.cat(outputs, 1) if outputs else None, (losses / len(held)).tolist()
 
     def best_of(self, place: int) -> tuple[State, dict[str, float]]:
         """Return a trial's best weights under the module's own names, and all metrics of that epoch."""

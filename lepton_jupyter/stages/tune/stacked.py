@@ -1,19 +1,16 @@
 """Modules of one shape as one program: their weights in one table, their forward pass in one call.
 
-Where a module is a way of linear layers and of functions of single numbers, its products become batched matrices (for
-small ones faster than anything else); any other goes through `torch.func.vmap`.
+Any module goes through `torch.func.vmap`; `matrices` has a faster way for those of linear layers.
 """
 
 from __future__ import annotations
 
 import copy
-import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F  # noqa: N812  torch's own way to call it
-from torch import fx, nn
+from torch import nn
 from torch.func import functional_call, vmap
 
 from lepton_jupyter.stages.train.feed import Feed, Tensors
@@ -23,16 +20,8 @@ from lepton_jupyter.stages.train.losses import Loss
 # T trials, B rows, P weights of one module
 
 Weights = dict[str, torch.Tensor]  # by the module's own names, each [T, *shape]; and the rates [T] of its dropouts
+LossesOf = Callable[[torch.Tensor], torch.Tensor]  # each trial's loss [T] of outputs [T, B, …]
 
-OF_NUMBERS = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid,
-    nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid, nn.Identity,
-)  # fmt: skip
-FUNCTIONS = (
-    torch.relu, F.relu, torch.tanh, F.tanh, torch.sigmoid, F.sigmoid, F.gelu, F.silu, F.elu, F.leaky_relu, F.mish,
-    F.softplus, operator.add, operator.sub, operator.mul, torch.add, torch.sub, torch.mul,
-)  # fmt: skip
-METHODS = ("relu", "tanh", "sigmoid")
 PLAIN_LOSSES = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
 TOLERANCE = 1e-4
 RATE = ".rate"
@@ -49,6 +38,25 @@ class Forward(Protocol):
 
     def __call__(self, weights: Weights, inputs: Tensors, *, is_shared: bool, is_training: bool) -> torch.Tensor:
         """Return the outputs [T, B, …] for rows [B, …] that all share, or [T, B, …]."""
+
+    def gradients(
+        self, weights: Weights, leaves: Sequence[str], inputs: Tensors, losses_of: LossesOf, *, is_shared: bool
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return each trial's loss [T] in training, and the gradients of these weights, each [T, *shape]."""
+
+
+def by_autograd(
+    forward: Forward,
+    weights: Weights,
+    leaves: Sequence[str],
+    inputs: Tensors,
+    losses_of: LossesOf,
+    *,
+    is_shared: bool,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Return what `Forward.gradients` does, for any way of calling."""
+    losses = losses_of(forward(weights, inputs, is_shared=is_shared, is_training=True))
+    return losses.detach(), list(torch.autograd.grad(losses.sum(), [weights[name] for name in leaves]))
 
 
 class Table:
@@ -103,93 +111,6 @@ def rates_of(module: nn.Module) -> dict[str, float]:
     return {name: float(part.p) for name, part in module.named_modules() if type(part) is nn.Dropout}
 
 
-def forwards_of(module: nn.Module, feed: Feed) -> Iterator[Forward]:
-    """Yield the ways in which modules like this one may be called together, the faster first."""
-    if len(feed.names) == 1:
-        try:
-            yield Matrices(module)
-        except NotStackableError:
-            pass  # the next way takes more
-    yield Mapped(module, feed)
-
-
-class Matrices:
-    """Batched matrices: every linear layer is one `torch.baddbmm` for all trials."""
-
-    name = "batched matrices"
-
-    def __init__(self, module: nn.Module) -> None:
-        try:
-            graph = fx.symbolic_trace(copy.deepcopy(module).eval()).graph
-        except Exception as error:  # whatever the user's forward does that cannot be traced
-            raise NotStackableError(str(error)) from error
-        parts = dict(module.named_modules())
-        self._steps: list[tuple[str, Callable[..., Any], Any, dict[str, Any]]] = []
-        for node in graph.nodes:
-            if node.op == "placeholder":
-                self._input = node.name
-            elif node.op == "output":
-                self._output = node.args[0]
-            else:
-                self._steps.append((node.name, _operation(node, parts), node.args, dict(node.kwargs)))
-        if not isinstance(self._output, fx.Node) or sum(node.op == "placeholder" for node in graph.nodes) != 1:
-            raise NotStackableError("its forward takes or returns more than one tensor")
-
-    def __call__(self, weights: Weights, inputs: Tensors, *, is_shared: bool, is_training: bool) -> torch.Tensor:
-        """Return the outputs [T, B, …]."""
-        known: dict[str, Any] = {self._input: inputs[0]}
-
-        def look(value: Any) -> Any:
-            return known[value.name] if isinstance(value, fx.Node) else value
-
-        for name, operation, args, keywords in self._steps:
-            given = [look(arg) for arg in args]
-            known[name] = operation(weights, is_training, *given, **{key: look(arg) for key, arg in keywords.items()})
-        found: torch.Tensor = known[self._output.name]
-        return found
-
-
-def _operation(node: fx.Node, parts: dict[str, nn.Module]) -> Callable[..., Any]:
-    """Return what a node does, for all trials at once: ``operation(weights, is_training, *args)``."""
-    if node.op == "call_module":
-        part = parts[str(node.target)]
-        if type(part) is nn.Linear:
-            return _linear(str(node.target), has_bias=part.bias is not None)
-        if type(part) is nn.Dropout:
-            return _dropout(str(node.target) + RATE)
-        if type(part) in OF_NUMBERS:
-            return lambda _weights, _training, x: part(x)
-    elif node.op == "call_function" and node.target in FUNCTIONS:
-        function: Any = node.target
-        return lambda _weights, _training, *args, **keywords: function(*args, **keywords)
-    elif node.op == "call_method" and node.target in METHODS:
-        method = str(node.target)
-        return lambda _weights, _training, x: getattr(x, method)()
-    raise NotStackableError(f"{node.target} is no linear layer and no function of single numbers")
-
-
-def _linear(name: str, *, has_bias: bool) -> Callable[..., torch.Tensor]:
-    def apply(weights: Weights, is_training: bool, x: torch.Tensor) -> torch.Tensor:
-        weight = weights[f"{name}.weight"].transpose(1, 2)
-        if x.ndim == 2:  # the rows themselves, which all trials share
-            x = x.expand(len(weight), *x.shape)
-        if x.ndim != 3:
-            raise NotStackableError("a linear layer is given more than rows of numbers")
-        return torch.baddbmm(weights[f"{name}.bias"].unsqueeze(1), x, weight) if has_bias else torch.bmm(x, weight)
-
-    return apply
-
-
-def _dropout(name: str) -> Callable[..., torch.Tensor]:
-    def apply(weights: Weights, is_training: bool, x: torch.Tensor) -> torch.Tensor:
-        if not is_training:
-            return x
-        rate = weights[name].reshape(-1, 1, 1)
-        return dropped(x if x.ndim == 3 else x.expand(len(rate), *x.shape), rate)
-
-    return apply
-
-
 def dropped(x: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
     """Return x with a share of its numbers at 0, and the others so much larger."""
     return x * (torch.rand_like(x) >= rate) / (1 - rate).clamp(min=1e-6)
@@ -236,6 +157,12 @@ class Mapped:
         how = vmap(one, in_dims=(0, None if is_shared else 0), randomness="different")
         outputs: torch.Tensor = how(weights, inputs)
         return outputs
+
+    def gradients(
+        self, weights: Weights, leaves: Sequence[str], inputs: Tensors, losses_of: LossesOf, *, is_shared: bool
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return each trial's loss [T] and the gradients of its leaves, each [T, *shape]."""
+        return by_autograd(self, weights, leaves, inputs, losses_of, is_shared=is_shared)
 
 
 def check_forward(forward: Forward, modules: Sequence[nn.Module], feed: Feed, rows: Tensors) -> None:
