@@ -20,7 +20,7 @@ from lepton_jupyter.formats.records import RunRecord
 
 log = logging.getLogger("lepton.backend")
 
-INTERVAL_S = 2.0
+INTERVAL_S = 5.0  # a pass takes 15 ms of a core; who waits for one wakes it
 FIRST_PAUSE_S = 2.0
 LAST_PAUSE_S = 60.0
 LOADING_S = 30.0  # importing MLflow and making its file, once

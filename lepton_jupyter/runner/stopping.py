@@ -16,6 +16,7 @@ from lepton_jupyter.runner.outputs import trim_log
 GRACE_S = 10  # for a kernel that was interrupted
 BUNDLING_S = 120
 LOOK_S = 0.05
+WATCH_S = 0.25  # between two looks while nobody has asked: each takes its time from a training
 
 
 class StopControl:
@@ -75,7 +76,7 @@ class StopControl:
     async def watch(self) -> None:
         """Run beside a cell until it ends; see the class."""
         while not self.is_ending:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(WATCH_S)
             trim_log(self.folder.log)
         if not self._is_interrupted and self.kernel is not None:
             self._is_interrupted = True
