@@ -134,13 +134,18 @@ _MAGICS = {kind: magic for magic, kind in _KINDS.items()}
 def packed_fields(parts: Sequence[Packed | NDArray[np.float32]]) -> dict[str, Any]:
     """Return the fields ``num``, ``txt`` and ``tensor`` of a record of these rows, one part behind the other."""
     packed = [part for part in parts if isinstance(part, Packed)]
-    tensors = [part.astype("<f4", copy=False).tobytes() for part in parts if not isinstance(part, Packed)]
+    tensors = [part for part in parts if not isinstance(part, Packed)]
     texts = [row for part in packed if part.txt.size for row in part.txt.tolist()]
     return {
-        "num": b"".join(part.num.astype("<f8", copy=False).tobytes() for part in packed),
+        "num": joined([part.num for part in packed], "<f8"),
         "txt": [[None if text == SENTINEL else text for text in row] for row in texts],
-        "tensor": b"".join(tensors),
+        "tensor": joined(tensors, "<f4"),
     }
+
+
+def joined(arrays: Sequence[NDArray[Any]], dtype: str) -> bytes:
+    """Return the bytes of arrays of one row's shape, one behind the other."""
+    return np.concatenate(arrays).astype(dtype, copy=False).tobytes() if arrays else b""
 
 
 class SegmentWriter:

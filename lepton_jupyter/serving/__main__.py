@@ -11,6 +11,8 @@ from pathlib import Path
 from lepton_jupyter.core.paths import EndpointFolder
 from lepton_jupyter.core.processes import Lock
 
+SWITCH_S = 5e-4  # threads that write the log or read a large body give way so soon: a request waits for them
+
 
 def main(folder: Path, lock_path: Path) -> int:
     """Serve what the folder's ``endpoint.json`` names; at once 0 where another process holds the lock."""
@@ -25,6 +27,7 @@ def main(folder: Path, lock_path: Path) -> int:
     except OSError as error:
         logging.getLogger(__name__).warning("the endpoint cannot start: %s", error)
         return 2
+    sys.setswitchinterval(SWITCH_S)
     import uvloop  # after the lock: who finds it taken leaves in milliseconds
 
     from lepton_jupyter.serving.endpoint import Endpoint

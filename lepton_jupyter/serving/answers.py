@@ -13,6 +13,7 @@ from lepton_jupyter.formats.packing import PackingError, RowFault
 Headers = list[tuple[bytes, bytes]]
 
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
+SAFE: Headers = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]  # of every answer
 
 encode = msgspec.json.Encoder().encode  # NaN and infinity become null
 

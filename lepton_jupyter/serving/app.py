@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import logging
 import os
 import re
@@ -16,27 +13,30 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.endpoint import EndpointConfig
-from lepton_jupyter.serving import compression, content, inference
-from lepton_jupyter.serving.answers import Answer, HttpError, json_answer, refused, too_large
-from lepton_jupyter.serving.batching import Batcher
+from lepton_jupyter.formats.schema import Schema
+from lepton_jupyter.serving import compression, content, inference, page
+from lepton_jupyter.serving.answers import SAFE, Answer, HttpError, json_answer, refused
+from lepton_jupyter.serving.batching import MAX_ROWS, Batcher
+from lepton_jupyter.serving.bodies import Bodies, GoneError, Receive
 from lepton_jupyter.serving.content import Read
 from lepton_jupyter.serving.journal import Journal
 from lepton_jupyter.serving.metrics import SCORES, Metrics
+from lepton_jupyter.serving.quick import Quick, Respond
 from lepton_jupyter.serving.release import Release
+from lepton_jupyter.serving.scorer import Outputs
+from lepton_jupyter.serving.tokens import Gate
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 T = TypeVar("T")
 
 MAX_IN_FLIGHT = 512
 SMALL_BODY = 32 * 2**10  # bytes that are read at once; a larger body is read in a thread
 SMALL_ANSWER = 256  # rows that are written at once
-MAX_BYTES_IN_FLIGHT = 256 * 2**20  # bodies of all requests together
-BODY_TIMEOUT_S = 120
-LOOK_S = 1.0
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}\Z")
 _V2_MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/ready|/infer|/stats)?\Z")
@@ -45,6 +45,7 @@ _ROUTES = {
     "/healthz": "GET",
     "/readyz": "GET",
     "/metrics": "GET",
+    "/openapi.json": "GET",
     "/predict": "POST",
     "/invocations": "POST",
     "/ping": "GET",
@@ -59,10 +60,6 @@ _EXTENSIONS = ["binary_tensor_data", "statistics"]
 _OPEN = ("/healthz", "/readyz", "/ping")
 
 logger = logging.getLogger(__name__)
-
-
-class _GoneError(Exception):
-    """The client went away before its request was whole."""
 
 
 class Request(NamedTuple):
@@ -91,8 +88,9 @@ class App:
         self.config = config
         self.release: Release | None = None
         self.error = ""
+        self.quick_urls: dict[bytes, str] = {}  # of requests that may go the short way, and how metrics name them
         self.metrics = Metrics(lambda: journal.n_lost, lambda: self._n_in_flight)
-        self._token_path = token_path
+        self._gate = Gate(token_path)
         self._journal = journal
         self._prefix = os.urandom(4).hex()  # of the ids of requests that bring none
         self._numbers = count()
@@ -100,11 +98,8 @@ class App:
         self._scoring = ThreadPoolExecutor(self._n_cores, thread_name_prefix="score")
         self._reading = ThreadPoolExecutor(self._n_cores, thread_name_prefix="read")
         self._batcher: Batcher | None = None
-        self._arriving: dict[asyncio.Task[Any], float] = {}  # since when each waits for its body
-        self._late: set[asyncio.Task[Any]] = set()
-        self._looking: asyncio.TimerHandle | None = None
         self._n_in_flight = 0
-        self._n_bytes = 0
+        self._bodies = Bodies()
 
     def serve(self, release: Release) -> None:
         """Answer with this release from the next request on."""
@@ -115,6 +110,10 @@ class App:
         self.config = release.config
         self.release = release
         self.error = ""
+        names = dict.fromkeys((release.config.name, release.config.model))
+        self.quick_urls = {b"/predict": "/predict", b"/invocations": "/invocations"} | {
+            f"/v2/models/{name}/infer".encode(): "/v2/models/NAME/infer" for name in names
+        }
         self.metrics.served(release.config)
 
     def close(self) -> None:
@@ -130,46 +129,105 @@ class App:
                 await send({"type": "websocket.close", "code": 1000})
             return
         given = dict(scope["headers"])
-        said = given.get(b"x-request-id")
-        is_named = said is not None and _REQUEST_ID.match(said)
-        request_id = (
-            said.decode("ascii") if said is not None and is_named else f"{self._prefix}{next(self._numbers):08x}"
-        )
-        request = Request(scope, receive, given, request_id, time.perf_counter())
+        request = Request(scope, receive, given, self._request_id(given), time.perf_counter())
         route = _route(scope["path"])
         try:
             answer = await self._answer(request, route)
         except HttpError as error:
             answer = self._refuse(request, route, error)
-        except _GoneError:
+        except GoneError:
             self.metrics.answered(route, 499, time.perf_counter() - request.started)
             return
         except Exception:
             logger.exception("request %s on %s: a defect of ours", request.request_id, scope["path"])
-            ours = HttpError(500, LeptonError("The endpoint failed; its log has the reason.", code="failed"))
-            answer = self._refuse(request, route, ours)
+            answer = self._refuse(request, route, _ours())
         self.metrics.answered(route, answer.status, time.perf_counter() - request.started)
         headers = [
             *answer.headers,
             (b"content-length", str(len(answer.body)).encode()),
             (b"x-request-id", request.request_id.encode()),
+            *SAFE,
         ]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
 
+    def _request_id(self, headers: dict[bytes, bytes]) -> str:
+        said = headers.get(b"x-request-id")
+        if said is not None and _REQUEST_ID.match(said):
+            return said.decode("ascii")
+        return f"{self._prefix}{next(self._numbers):08x}"
+
+    # -- the short way
+
+    def begin(self, headers: dict[bytes, bytes], url: bytes, body: bytes, respond: Respond) -> Quick | None:
+        """Begin a small request for rows that is whole; ``respond(quick, answer)`` is called with its answer.
+
+        None where anything about it is not as it should be: it goes the long way then, which says what.
+        """
+        started = time.perf_counter()
+        release, route = self.release, self.quick_urls[url]
+        if release is None or self._batcher is None or self._n_in_flight >= MAX_IN_FLIGHT:
+            return None
+        try:
+            self._gate.check(headers.get(b"authorization"), release.config.token_hashes)
+            if route.startswith("/v2"):
+                read = content.infer_reader(headers, url.decode("ascii").split("/")[3])
+            else:
+                read = content.reader(headers, content.READERS[route])
+            asked = read(release, body)
+        except Exception:
+            return None
+        n_rows = len(asked.rows[0] if isinstance(asked.rows, tuple) else asked.rows)
+        if n_rows > min(SMALL_ANSWER, MAX_ROWS):
+            return None
+        quick = Quick(
+            release, asked, respond, self._end, route=route, request_id=self._request_id(headers), started=started
+        )
+        self._n_in_flight += 1
+        self._batcher.submit_to(quick, asked.rows, n_rows, quick)
+        return quick
+
+    def _end(self, quick: Quick, found: Outputs | BaseException | None) -> None:
+        """Answer a request that went the short way; None: nobody waits for it."""
+        self._n_in_flight -= 1
+        if found is None:
+            self.metrics.answered(quick.route, 499, quick.age_s)
+            return
+        release, asked, request_id = quick.release, quick.asked, quick.request_id
+        try:
+            if isinstance(found, BaseException):
+                raise found
+            answer = asked.write(found, request_id)
+        except Exception as error:
+            if not isinstance(error, HttpError):
+                logger.exception("request %s on %s: a defect of ours", request_id, quick.route)
+                error = _ours()
+            self._note_refusal(request_id, quick.started, error)
+            answer = error.answer(request_id, is_v2=quick.route.startswith("/v2"))
+        else:
+            self._journal.add(release, asked, found, request_id=request_id, latency_ms=1000 * quick.age_s)
+        self.metrics.answered(quick.route, answer.status, quick.age_s)
+        quick.respond(quick, answer)
+
+    # -- the long way
+
     def _refuse(self, request: Request, route: str, error: HttpError) -> Answer:
         """Return a refusal; the request log keeps it where rows were sent by somebody who may."""
         if route in SCORES and error.status not in (401, 405):
-            latency_ms = 1000 * (time.perf_counter() - request.started)
-            said = error.error.message
-            self._journal.add_refused(
-                self.config.version, request.request_id, latency_ms, status=error.status, error=said
-            )
+            self._note_refusal(request.request_id, request.started, error)
         return error.answer(request.request_id, is_v2=route.startswith("/v2"))
 
+    def _note_refusal(self, request_id: str, started: float, error: HttpError) -> None:
+        latency_ms = 1000 * (time.perf_counter() - started)
+        said = error.error.message
+        self._journal.add_refused(self.config.version, request_id, latency_ms, status=error.status, error=said)
+
     async def _answer(self, request: Request, route: str) -> Answer:
+        if route == "/" and page.is_wanted(request.headers.get(b"accept") or b""):
+            _check_method(request, "GET")
+            return page.answer()
         if route not in _OPEN:
-            self._check_token(request)
+            self._gate.check(request.headers.get(b"authorization"), self.config.token_hashes)
         path = request.scope["path"]
         method = _ROUTES.get(path)
         if method is None:
@@ -202,6 +260,8 @@ class App:
                 return json_answer([one])
             case "/metrics":
                 return self.metrics.answer()
+            case "/openapi.json":
+                return json_answer(self._document())
             case "/v2":
                 return json_answer({"name": "lepton_jupyter", "version": _version(), "extensions": _EXTENSIONS})
         about: dict[str, Any] = {
@@ -213,7 +273,9 @@ class App:
             | {f"/v2/models/{self.config.name}/infer": "POST"},
         }
         if self.release is not None:
-            about["example"] = {"rows": [self.release.schema.example]}
+            schema = self.release.schema
+            about["example"] = {"rows": [_example(schema)]}
+            about["columns"] = schema.columns
         return json_answer(about)
 
     async def _answer_model(self, request: Request, name: str, version: str | None, action: str | None) -> Answer:
@@ -233,6 +295,11 @@ class App:
             return await self._score(request, content.infer_reader(request.headers, name))
         return json_answer(inference.metadata(self._ready(), name))
 
+    def _document(self) -> dict[str, Any]:
+        from lepton_jupyter.serving import openapi  # a lazy import: few ask for it
+
+        return openapi.describe(self._ready(), self.config.name)
+
     def _serves(self) -> str:
         return (self.release.config if self.release else self.config).version
 
@@ -248,7 +315,7 @@ class App:
         self._n_in_flight += 1
         body = b""
         try:
-            body = await self._body(request, release.config.max_body_bytes)
+            body = await self._bodies.read(request.receive, request.headers, release.config.max_body_bytes)
             if coding:
                 asked = await self._in_thread(content.read_compressed, read, release, body, coding)
             elif len(body) <= SMALL_BODY:
@@ -260,7 +327,7 @@ class App:
                 outputs = await batcher.submit(asked.rows, getattr(request.receive, "__self__", None))
             except asyncio.CancelledError as error:
                 if getattr(getattr(request.receive, "__self__", None), "disconnected", False):
-                    raise _GoneError from error
+                    raise GoneError from error
                 raise
             if len(outputs.prediction) <= SMALL_ANSWER:
                 answer = asked.write(outputs, request.request_id)
@@ -269,7 +336,7 @@ class App:
             if len(answer.body) >= compression.SMALL and b"accept-encoding" in request.headers:
                 answer = await self._in_thread(compression.compressed, answer, request.headers[b"accept-encoding"])
         finally:
-            self._n_bytes -= len(body)
+            self._bodies.release(body)
             self._n_in_flight -= 1
         latency_ms = 1000 * (time.perf_counter() - request.started)
         self._journal.add(release, asked, outputs, request_id=request.request_id, latency_ms=latency_ms)
@@ -278,52 +345,6 @@ class App:
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reading, work, *args)
 
-    async def _body(self, request: Request, limit: int) -> bytes:
-        """Return the body; its size stays in `_n_bytes` until the caller takes it out."""
-        declared = request.headers.get(b"content-length")
-        if declared is not None and int(declared) > limit:  # the server has let digits through only
-            raise too_large(limit)
-        task = asyncio.current_task()
-        assert task is not None
-        parts: list[bytes] = []
-        size = 0
-        self._arriving[task] = request.started
-        if self._looking is None:
-            self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look)
-        try:
-            while True:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise _GoneError
-                part = message.get("body", b"")
-                parts.append(part)
-                size += len(part)
-                self._n_bytes += len(part)
-                if size > limit:
-                    raise too_large(limit)
-                if self._n_bytes > MAX_BYTES_IN_FLIGHT:
-                    raise refused(503, "Too much is under way.", "Ask again.", headers=[(b"retry-after", b"1")])
-                if not message.get("more_body", False):
-                    return parts[0] if len(parts) == 1 else b"".join(parts)
-        except BaseException as error:
-            self._n_bytes -= size
-            if isinstance(error, asyncio.CancelledError) and task in self._late:
-                task.uncancel()
-                raise refused(408, f"The body was not whole after {BODY_TIMEOUT_S} s.") from error
-            raise
-        finally:
-            del self._arriving[task]
-            self._late.discard(task)
-
-    def _look(self) -> None:
-        """Give up on bodies that do not come. One look a second: a timer for each costs more than its request."""
-        until = time.perf_counter() - BODY_TIMEOUT_S
-        for task, since in self._arriving.items():
-            if since < until and task not in self._late:
-                self._late.add(task)
-                task.cancel()
-        self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look) if self._arriving else None
-
     def _ready(self) -> Release:
         if self.release is None:
             raise refused(
@@ -331,30 +352,13 @@ class App:
             )
         return self.release
 
-    def _check_token(self, request: Request) -> None:
-        said = request.headers.get(b"authorization") or b""
-        scheme, _, token = said.partition(b" ")
-        scheme = scheme.lower()
-        if scheme == b"basic":  # of clients that know no other way: the token is the password
-            token = _password(token)
-        digest = hashlib.sha256(token.strip()).hexdigest()
-        hashes = self.config.token_hashes
-        is_known = any([hmac.compare_digest(digest, known) for known in hashes])  # noqa: C419  each is compared, in equal time
-        if scheme not in (b"bearer", b"basic") or not is_known:
-            raise refused(
-                401,
-                "The token is wrong." if said else "A token is wanted.",
-                f"Send 'Authorization: Bearer TOKEN'; the token is in {self._token_path}.",
-                headers=[(b"www-authenticate", b"Bearer")],
-            )
+
+def _example(schema: Schema) -> Any:
+    return dict(schema.example) if schema.tensor_shape is None else np.zeros(schema.tensor_shape).tolist()
 
 
-def _password(credentials: bytes) -> bytes:
-    """Return the password of HTTP's Basic credentials; empty where they are none."""
-    try:
-        return base64.b64decode(credentials.strip(), validate=True).partition(b":")[2]
-    except ValueError:
-        return b""
+def _ours() -> HttpError:
+    return HttpError(500, LeptonError("The endpoint failed; its log has the reason.", code="failed"))
 
 
 def _route(path: str) -> str:

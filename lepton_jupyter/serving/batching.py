@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,28 @@ SWEEP_S = 0.1
 Rows = Packed | NDArray[np.float32]
 
 
+class Promise(Protocol):
+    """What is told of a request's outputs: an `asyncio.Future`, or what behaves as one."""
+
+    def done(self) -> bool:
+        """Whether it was told already, or nobody waits."""
+
+    def set_result(self, result: Outputs, /) -> None:
+        """Tell of the outputs."""
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Tell of what went wrong."""
+
+    def cancel(self) -> object:
+        """Nobody waits any more."""
+
+
 class _Waiting(NamedTuple):
     """Rows of one request, or a part of them."""
 
     rows: Rows
     n_rows: int
-    future: asyncio.Future[Outputs]
+    future: Promise
     since: float
     connection: object
 
@@ -98,14 +114,17 @@ class Batcher:
         HttpError
             From the future: 504 after `timeout_s`.
         """
-        loop = asyncio.get_running_loop()
         n_rows = len(rows[0]) if isinstance(rows, tuple) else len(rows)
         if n_rows > MAX_ROWS:
             return asyncio.ensure_future(self._parts(rows, n_rows, connection))
-        future: asyncio.Future[Outputs] = loop.create_future()
-        self._waiting.append(_Waiting(rows, n_rows, future, perf_counter(), connection))
-        self._start_soon(loop)
+        future: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
+        self.submit_to(future, rows, n_rows, connection)
         return future
+
+    def submit_to(self, future: Promise, rows: Rows, n_rows: int, connection: object) -> None:
+        """Have `MAX_ROWS` rows at most scored, and tell `future`, which may be anything that takes it."""
+        self._waiting.append(_Waiting(rows, n_rows, future, perf_counter(), connection))
+        self._start_soon()
 
     async def _parts(self, rows: Rows, n_rows: int, connection: object) -> Outputs:
         cuts = [slice(start, start + MAX_ROWS) for start in range(0, n_rows, MAX_ROWS)]
@@ -116,11 +135,11 @@ class Batcher:
             np.concatenate([part.prediction for part in found]), np.concatenate(probability) if probability else None
         )
 
-    def _start_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _start_soon(self) -> None:
         """Start once the loop has handed out what it has read: all of that goes together."""
         if not self._is_due and self._waiting and len(self._running) < self._n_at_once:
             self._is_due = True
-            loop.call_soon(self._start)
+            asyncio.get_running_loop().call_soon(self._start)
 
     def _start(self) -> None:
         self._is_due = False
@@ -133,7 +152,7 @@ class Batcher:
                 self._running[id(batch)] = batch
                 done = loop.run_in_executor(self._pool, _score, self.scorer, batch)
                 done.add_done_callback(partial(self._end, batch, n_rows))
-        self._start_soon(loop)
+        self._start_soon()
         if self._sweeping is None and (self._waiting or self._running):
             self._sweeping = loop.call_later(SWEEP_S, self._sweep)
 
@@ -151,7 +170,7 @@ class Batcher:
     def _end(self, batch: list[_Waiting], n_rows: int, done: asyncio.Future[list[Outputs | Exception]]) -> None:
         del self._running[id(batch)]
         self._finish(batch, n_rows, done.result())
-        self._start_soon(asyncio.get_running_loop())
+        self._start_soon()
 
     def _finish(self, batch: list[_Waiting], n_rows: int, found: list[Outputs | Exception]) -> None:
         for waiting, outputs in zip(batch, found, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -116,6 +117,8 @@ class Endpoint:
                 self._write_status(current.config, "ready", error=message, error_release=config.release)
             return
         self._app.serve(release)
+        if current is None:
+            _calm_collector()
         if listener is not None:
             before, self._listener = self._listener, listener
             await listener.start(self._app)
@@ -172,3 +175,10 @@ class Endpoint:
             write_atomic(self.folder.status, encode(status), is_durable=False)
         except OSError as reason:  # a full disk: what is served goes on
             logger.warning("%s cannot be written: %s", self.folder.status, reason)
+
+
+def _calm_collector() -> None:
+    """Leave what was loaded out of each collection of garbage: a full one would take longer than many requests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)

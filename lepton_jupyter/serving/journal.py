@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lepton_jupyter.formats.requestlog import LoggedBatch, LoggedRequest, SegmentWriter, packed_fields
+import numpy as np
+
+from lepton_jupyter.formats.requestlog import LoggedBatch, LoggedRequest, SegmentWriter, joined, packed_fields
 from lepton_jupyter.serving.predict import Asked
 from lepton_jupyter.serving.release import Release
 from lepton_jupyter.serving.scorer import Outputs
@@ -116,10 +118,10 @@ class Journal:
 def _record(together: Sequence[_Answered]) -> LoggedBatch:
     release = together[0].release
     outputs = [each.outputs for each in together]
-    prediction = [value for part in outputs for value in part.prediction.tolist()]
+    prediction = np.concatenate([part.prediction for part in outputs]).tolist()
     if outputs[0].probability is not None:
         prediction = [release.schema.classes[code] for code in prediction]
-    shares = [part.probability.astype("<f4", copy=False).tobytes() for part in outputs if part.probability is not None]
+    shares = [part.probability for part in outputs if part.probability is not None]
     return LoggedBatch(
         request_id=[each.request_id for each in together],
         at=[each.at for each in together],
@@ -129,7 +131,7 @@ def _record(together: Sequence[_Answered]) -> LoggedBatch:
         version=release.config.version,
         bundle=release.config.bundle.rpartition("/")[2],
         prediction=prediction,
-        probability=b"".join(shares),
+        probability=joined(shares, "<f4"),
         **packed_fields([each.asked.rows for each in together]),
     )
 

@@ -13,6 +13,7 @@ import uvicorn
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.serving.app import App
+from lepton_jupyter.serving.protocol import EndpointProtocol
 
 GRACE_S = 10
 
@@ -50,7 +51,7 @@ class Listener:
         """Answer requests from now on."""
         config = uvicorn.Config(
             app,  # type: ignore[arg-type]  # its messages are plain dicts
-            http="httptools",
+            http=EndpointProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

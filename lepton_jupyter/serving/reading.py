@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import UNSET
+from numpy.typing import NDArray
 
 from lepton_jupyter.formats.packing import Packed, dropped_columns
 from lepton_jupyter.formats.schema import SENTINEL, ColumnKind, Schema
@@ -37,6 +39,7 @@ class RowReader:
         self.schema = schema
         self._n_num = len(schema.num)
         self._n_columns = len(schema.columns)
+        self._doubles = struct.Struct(f"={self._n_num}d")
         columns = (*schema.num, *schema.txt)
         names = [column.name for column in columns]
         extra = sorted(dropped_columns(schema) - set(names), key=lambda name: name != schema.id_column)
@@ -77,7 +80,7 @@ class RowReader:
         n_num, n_columns = self._n_num, self._n_columns
         if self._dates or self._whole or self._zero_or_one:
             rows = [self._checked(row) for row in rows]
-        num = np.array([row[:n_num] for row in rows], np.float64).reshape(len(rows), n_num)
+        num = self._numbers(rows)
         txt = np.empty((len(rows), n_columns - n_num), object)
         if n_columns > n_num:
             for place, row in enumerate(rows):
@@ -86,6 +89,15 @@ class RowReader:
                     return None
                 txt[place] = [SENTINEL if text is None else text for text in texts] if None in texts else texts
         return Packed(num, txt), self._ids(rows)
+
+    def _numbers(self, rows: Sequence[tuple[Any, ...]]) -> NDArray[np.float64]:
+        """Return the numbers [N, k] of rows; where none is missing, their bytes are the fastest way."""
+        n_num, pack = self._n_num, self._doubles.pack
+        try:
+            content = b"".join([pack(*row[:n_num]) for row in rows])
+        except struct.error:
+            return np.array([row[:n_num] for row in rows], np.float64).reshape(len(rows), n_num)
+        return np.frombuffer(content, np.float64).reshape(len(rows), n_num)
 
     def _checked(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         for place in self._whole:

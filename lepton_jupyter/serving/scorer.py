@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -79,6 +80,10 @@ class Scorer:
             )
         self._labels = [_LABELS[self.schema.class_kind](label) for label in self.schema.classes]
         self._columns = self._column_names()
+        self._record = _struct(self._columns)
+        id_column = self.schema.id_column
+        is_named = id_column is not None and id_column not in self._columns
+        self._named_record = _struct((str(id_column), *self._columns)) if is_named else None
         self._run_s = self._row_s = float("inf")  # not known before `warm`
 
     def seconds(self, n_rows: int) -> float:
@@ -110,17 +115,19 @@ class Scorer:
             columns = [labels, *outputs.probability.T.tolist()]
         return table | dict(zip(self._columns, columns, strict=True))
 
-    def records(self, outputs: Outputs, ids: list[Any] | None = None) -> list[dict[str, Any]]:
-        """Return the same table row by row."""
-        names, labels = self._columns, self._labels
+    def records(self, outputs: Outputs, ids: list[Any] | None = None) -> list[Any]:
+        """Return the same table row by row, as structs whose JSON are objects of its columns."""
+        labels = self._labels
+        rows: Iterable[Any]
         if outputs.probability is None:
-            rows = [dict(zip(names, values, strict=True)) for values in outputs.prediction.tolist()]
+            rows = outputs.prediction.tolist()
         else:
             pairs = zip(outputs.prediction.tolist(), outputs.probability.tolist(), strict=True)
-            rows = [dict(zip(names, (labels[code], *shares), strict=True)) for code, shares in pairs]
-        if ids is not None and self.schema.id_column is not None:
-            rows = [{self.schema.id_column: value} | row for value, row in zip(ids, rows, strict=True)]
-        return rows
+            rows = ((labels[code], *shares) for code, shares in pairs)
+        if ids is not None and self._named_record is not None:
+            named = self._named_record
+            return [named(value, *row) for value, row in zip(ids, rows, strict=True)]
+        return [self._record(*row) for row in rows]
 
     def _column_names(self) -> tuple[str, ...]:
         """Return the columns of the prediction table, the id's left out."""
@@ -175,6 +182,12 @@ class Scorer:
         else:
             feed = {"tensor": rows[start : start + CHUNK_ROWS]}
         return self._session.run([self._output], {name: feed[name] for name in self._inputs})[0]
+
+
+def _struct(names: Sequence[str]) -> Callable[..., msgspec.Struct]:
+    """Return a struct of fields that are called so in JSON."""
+    fields = [f"f{place}" for place in range(len(names))]
+    return msgspec.defstruct("Record", fields, rename=dict(zip(fields, names, strict=True)), gc=False)
 
 
 def decide(schema: Schema, probability: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -65,6 +65,15 @@ def body_of(n_rows: int) -> bytes:
     return json.dumps({"rows": rows}).encode()
 
 
+def binary_body_of(n_rows: int) -> tuple[bytes, dict[str, str]]:
+    """Return the same rows as a binary tensor of the Open Inference Protocol, and the headers that go with it."""
+    raw = np.random.default_rng(0).normal(size=(n_rows, 32)).astype("<f4").tobytes()
+    tensor = {"name": "num", "shape": [n_rows, 32], "datatype": "FP32", "parameters": {"binary_data_size": len(raw)}}
+    said = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(said))}
+    return said + raw, headers
+
+
 def load(target: Target, body: bytes, *, connections: int, seconds: float) -> Measured:
     """Let wrk ask for some seconds.
 
@@ -144,7 +153,7 @@ def litserve(python: str) -> Any:
 
 
 @contextmanager
-def ours() -> Iterator[Target]:
+def ours() -> Iterator[dict[str, Target]]:
     """Train, register and deploy from a notebook."""
     shell = InteractiveShell.instance()
 
@@ -162,10 +171,27 @@ def ours() -> Iterator[Target]:
     do("%lepton data bench table --target y")
     do("%lepton train Net --data bench --epochs 3")
     do("%lepton deploy Net --as bench")
-    folder = Home.current().endpoint("bench")
+    names = np.array(["Adelie", "Chinstrap", "Gentoo"])
+    words = {f"s{place}": names[draw.integers(0, 3, 2000)] for place in range(6)}
+    shell.user_ns["named"] = shell.user_ns["table"].iloc[:, :10].assign(y=shell.user_ns["table"]["y"], **words)
+    do("%lepton data named named --target y")
+    do("%lepton train Net --name Named --data named --epochs 3")
+    do("%lepton deploy Named --as named")
+    yield {name: endpoint(name) for name in ("bench", "named")}
+
+
+def endpoint(name: str) -> Target:
+    """Return an endpoint of ours that is up."""
+    folder = Home.current().endpoint(name)
     status = json.loads(folder.status.read_bytes())
     headers = {"Authorization": f"Bearer {folder.token.read_text().strip()}"}
-    yield Target(f"http://127.0.0.1:{status['port']}/predict", headers, status["pid"])
+    return Target(f"http://127.0.0.1:{status['port']}/predict", headers, status["pid"])
+
+
+def named_body() -> bytes:
+    """Return a row of ten numbers and six words."""
+    row = dict.fromkeys(COLUMNS[:10], 0.25) | {f"s{place}": "Gentoo" for place in range(6)}
+    return json.dumps({"rows": [row]}).encode()
 
 
 def start_to_ready(folder: EndpointFolder, rounds: int) -> float:
@@ -194,17 +220,25 @@ def start_to_ready(folder: EndpointFolder, rounds: int) -> float:
     return statistics.median(seconds)
 
 
-def compare(targets: dict[str, Target], *, n_rows: int, connections: int, rounds: int, seconds: float) -> None:
-    """Print one table."""
+def compare(
+    targets: dict[str, Target],
+    bodies: dict[str, bytes],
+    *,
+    n_rows: int,
+    connections: int,
+    rounds: int,
+    seconds: float,
+) -> None:
+    """Print one table; a target that `bodies` does not name gets the rows as JSON."""
     print(f"\n{n_rows} rows a request, {connections} connections, {rounds} rounds of {seconds:g} s")
     print(f"  {'':<26}{'req/s':>10}{'rows/s':>12}{'p50 ms':>9}{'p99 ms':>9}{'RSS MB':>8}  of the bare one")
-    body = body_of(n_rows)
+    plain = body_of(n_rows)
     seen: dict[str, list[Measured]] = {name: [] for name in targets}
-    for target in targets.values():
-        load(target, body, connections=connections, seconds=1)
+    for name, target in targets.items():
+        load(target, bodies.get(name, plain), connections=connections, seconds=1)
     for place in range(rounds):
         for name in list(targets) if place % 2 == 0 else reversed(targets):
-            seen[name].append(load(targets[name], body, connections=connections, seconds=seconds))
+            seen[name].append(load(targets[name], bodies.get(name, plain), connections=connections, seconds=seconds))
     for name, measured in seen.items():
         per_s, p50, p99 = (statistics.median(values) for values in zip(*measured, strict=True))
         share = statistics.median(a.per_s / b.per_s for a, b in zip(measured, seen["bare uvicorn"], strict=True))
@@ -225,13 +259,27 @@ def main() -> None:
         with ExitStack() as stack:
             targets = {
                 "bare uvicorn": stack.enter_context(uvicorn("bare:app", sys.executable)),
-                "%lepton deploy": stack.enter_context(ours()),
             }
+            mine = stack.enter_context(ours())
+            targets["%lepton deploy"] = mine["bench"]
             if asked.peers:
                 targets["FastAPI + torch"] = stack.enter_context(uvicorn("fastapi_torch:app", asked.peers))
                 targets["LitServe"] = stack.enter_context(litserve(asked.peers))
             for n_rows, connections in ((1, 32), (64, 32), (1, 256)):
-                compare(targets, n_rows=n_rows, connections=connections, rounds=asked.rounds, seconds=asked.seconds)
+                bodies: dict[str, bytes] = {}
+                more: dict[str, Target] = {}
+                if n_rows > 1:
+                    bodies["  binary tensors"], headers = binary_body_of(n_rows)
+                    base = mine["bench"]
+                    url = base.url.replace("/predict", "/v2/models/bench/infer")
+                    more["  binary tensors"] = Target(url, base.headers | headers, base.pid)
+                elif connections == 32:
+                    bodies["  named, with strings"] = named_body()
+                    more["  named, with strings"] = mine["named"]
+                compare(
+                    targets | more, bodies, n_rows=n_rows, connections=connections, rounds=asked.rounds,
+                    seconds=asked.seconds,
+                )  # fmt: skip
             ready_s = start_to_ready(Home.current().endpoint("bench"), 5)
             print(f"\nstart to ready {ready_s:.2f} s")
     finally:
