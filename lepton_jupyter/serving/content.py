@@ -54,7 +54,8 @@ def reader(headers: Headers, readers: Mapping[bytes, Read]) -> Read:
 def infer_reader(headers: Headers, name: str) -> Read:
     said = headers.get(inference.HEADER_LENGTH)
     if said is None:
-        return reader(headers, {JSON: partial(inference.read, name=name)})
+        plain = partial(inference.read, name=name)
+        return reader(headers, {JSON: plain, BYTES: plain})  # Triton's client for asyncio says the second of JSON
     if not _HEADER_BYTES.match(said):
         raise refused(400, f"Inference-Header-Content-Length is '{said.decode('latin-1')[:40]}'; a number is wanted.")
     read = partial(inference.read, name=name, header_bytes=int(said))

@@ -26,6 +26,7 @@ from lepton_jupyter.formats.packing import (
 )
 from lepton_jupyter.formats.schema import SENTINEL, Schema
 from lepton_jupyter.serving.answers import Answer, HttpError, decode_error, json_answer, refused, unfit
+from lepton_jupyter.serving.invocations import without_nan
 from lepton_jupyter.serving.predict import Asked, check_count
 from lepton_jupyter.serving.release import Release
 from lepton_jupyter.serving.scorer import Outputs, Scorer
@@ -95,10 +96,7 @@ def read(release: Release, body: bytes, *, name: str, header_bytes: int | None =
     if header_bytes is not None and header_bytes > len(body):
         raise refused(400, f"Inference-Header-Content-Length is {header_bytes}; the body has {len(body)} bytes.")
     head = body if header_bytes is None else body[:header_bytes]
-    try:
-        request = _decode(head)
-    except (ValueError, RecursionError) as error:
-        raise decode_error(error, head) from error
+    request = _request(head)
     _attach(request.inputs, memoryview(body)[len(head) :])
     _check_outputs([output.name for output in request.outputs], release.schema)
     try:
@@ -106,6 +104,18 @@ def read(release: Release, body: bytes, *, name: str, header_bytes: int | None =
     except PackingError as error:
         raise unfit(error) from error
     return Asked(rows, ids, partial(_write, release, request, name))
+
+
+def _request(head: bytes) -> InferRequest:
+    try:
+        return _decode(head)
+    except (ValueError, RecursionError) as error:
+        if b"NaN" not in head:
+            raise decode_error(error, head) from error
+    try:  # Triton's client writes it where a number is missing
+        return _decode(without_nan(head))
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise decode_error(error, head) from error
 
 
 def _attach(tensors: list[Tensor], raw: memoryview) -> None:

@@ -49,7 +49,7 @@ def read(release: Release, body: bytes) -> Asked:
         if b"NaN" not in body:
             raise decode_error(error, body) from error
         try:
-            document = _decode(_without_nan(body))
+            document = _decode(without_nan(body))
         except (ValueError, OverflowError, RecursionError) as second:
             raise decode_error(second, body) from second
     given = [name for name in document if name not in _BESIDE] if isinstance(document, dict) else []
@@ -99,7 +99,7 @@ def read_csv(release: Release, body: bytes) -> Asked:
     return Asked(packed, ids, partial(write_rows, release, ids))
 
 
-def _without_nan(body: bytes) -> bytes:
+def without_nan(body: bytes) -> bytes:
     """Return a body with null in the places of NaN, which MLflow's clients write where a value is missing.
 
     Raises

@@ -173,9 +173,10 @@ def ours() -> Iterator[dict[str, Target]]:
     do("%lepton deploy Net --as bench")
     names = np.array(["Adelie", "Chinstrap", "Gentoo"])
     words = {f"s{place}": names[draw.integers(0, 3, 2000)] for place in range(6)}
-    shell.user_ns["named"] = shell.user_ns["table"].iloc[:, :10].assign(y=shell.user_ns["table"]["y"], **words)
-    do("%lepton data named named --target y")
-    do("%lepton train Net --name Named --data named --epochs 3")
+    shell.user_ns["words"] = shell.user_ns["table"].iloc[:, :10].assign(y=shell.user_ns["table"]["y"], **words)
+    do("%lepton data named words --target y")
+    do("from sklearn.linear_model import LogisticRegression")
+    do("%lepton train LogisticRegression --name Named --data named")
     do("%lepton deploy Named --as named")
     yield {name: endpoint(name) for name in ("bench", "named")}
 

@@ -12,9 +12,13 @@ import tritonclient.http.aio as aio
 from tritonclient.utils import InferenceServerException
 
 ADDRESS, TOKEN, MODEL = sys.argv[1:4]
-HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 AGES = np.array([[50.0, 2.0], [np.nan, 1.0]])
 WANTED = (0.549834, None)  # of the first row's second class
+
+
+def said() -> dict[str, str]:
+    """Return the headers anew: the client writes into them."""
+    return {"Authorization": f"Bearer {TOKEN}"}
 
 
 def inputs(module: Any, *, is_binary: bool) -> list[Any]:
@@ -42,33 +46,33 @@ def hold(result: Any) -> None:
 def main() -> None:
     """Ask everything that the blocking client can ask."""
     client = http.InferenceServerClient(ADDRESS)
-    assert client.is_server_live(headers=HEADERS) and client.is_server_ready(headers=HEADERS)
-    assert client.is_model_ready(MODEL, headers=HEADERS)
-    assert "binary_tensor_data" in client.get_server_metadata(headers=HEADERS)["extensions"]
-    metadata = client.get_model_metadata(MODEL, headers=HEADERS)
+    assert client.is_server_live(headers=said()) and client.is_server_ready(headers=said())
+    assert client.is_model_ready(MODEL, headers=said())
+    assert "binary_tensor_data" in client.get_server_metadata(headers=said())["extensions"]
+    metadata = client.get_model_metadata(MODEL, headers=said())
     assert [one["name"] for one in metadata["inputs"]] == ["num", "txt"], metadata
-    assert client.get_model_repository_index(headers=HEADERS)[0]["state"] == "READY"
+    assert client.get_model_repository_index(headers=said())[0]["state"] == "READY"
     for is_binary in (True, False):
         for coding in (None, "gzip", "deflate"):
             found = client.infer(
-                MODEL, inputs(http, is_binary=is_binary), outputs=outputs(http, is_binary=is_binary), headers=HEADERS,
+                MODEL, inputs(http, is_binary=is_binary), outputs=outputs(http, is_binary=is_binary), headers=said(),
                 request_id="mine-7", request_compression_algorithm=coding, response_compression_algorithm=coding,
             )  # fmt: skip
             hold(found)
             assert found.get_response()["id"] == "mine-7"
     only = client.infer(
-        MODEL, inputs(http, is_binary=True), outputs=[http.InferRequestedOutput("probability")], headers=HEADERS
+        MODEL, inputs(http, is_binary=True), outputs=[http.InferRequestedOutput("probability")], headers=said()
     )
     assert only.as_numpy("prediction") is None
-    hold(client.infer(MODEL, inputs(http, is_binary=True), headers=HEADERS))
-    statistics = client.get_inference_statistics(MODEL, headers=HEADERS)["model_stats"][0]
+    hold(client.infer(MODEL, inputs(http, is_binary=True), headers=said()))
+    statistics = client.get_inference_statistics(MODEL, headers=said())["model_stats"][0]
     assert statistics["inference_count"] >= 16, statistics
     for wrong in (
-        lambda: client.infer(MODEL, inputs(http, is_binary=True)[:1], headers=HEADERS),
-        lambda: client.infer("nobody", inputs(http, is_binary=True), headers=HEADERS),
+        lambda: client.infer(MODEL, inputs(http, is_binary=True)[:1], headers=said()),
+        lambda: client.infer("nobody", inputs(http, is_binary=True), headers=said()),
         lambda: client.infer(MODEL, inputs(http, is_binary=True)),
         lambda: client.infer(
-            MODEL, inputs(http, is_binary=True), outputs=[http.InferRequestedOutput("x")], headers=HEADERS
+            MODEL, inputs(http, is_binary=True), outputs=[http.InferRequestedOutput("x")], headers=said()
         ),
     ):
         try:
@@ -84,11 +88,11 @@ def main() -> None:
 async def beside() -> None:
     """Ask the same with the client for asyncio."""
     async with aio.InferenceServerClient(ADDRESS) as client:
-        assert await client.is_model_ready(MODEL, headers=HEADERS)
+        assert await client.is_model_ready(MODEL, headers=said())
         for is_binary in (True, False):
             asked = [
                 client.infer(MODEL, inputs(http, is_binary=is_binary), outputs=outputs(http, is_binary=is_binary),
-                             headers=HEADERS)
+                             headers=said())
                 for _ in range(20)
             ]  # fmt: skip
             for found in await asyncio.gather(*asked):
