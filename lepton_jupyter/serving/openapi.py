@@ -77,11 +77,13 @@ def describe(release: Release, name: str) -> Record:
             f"/v2/models/{name}": {
                 "get": _telling("metadata", "Inputs and outputs.", {"type": "object"}, error="V2Error")
             },
-            f"/v2/models/{name}/ready": {"get": _telling("modelReady", "Whether it answers.", _flag("ready"), 503)},
+            f"/v2/models/{name}/ready": {
+                "get": _telling("modelReady", "Whether it answers.", _flag("ready"), 503, error="V2Error")
+            },
             f"/v2/models/{name}/stats": {"get": _telling("modelStats", "Counts.", {"type": "object"}, error="V2Error")},
             "/v2": {"get": _telling("server", "Name, version and extensions.", {"type": "object"}, error="V2Error")},
-            "/v2/health/live": {"get": _telling("live", "Whether the process lives.", _flag("live"))},
-            "/v2/health/ready": {"get": _telling("ready", "Whether it answers.", _flag("ready"), 503)},
+            "/v2/health/live": {"get": _telling("live", "Whether the process lives.", _flag("live"), error="V2Error")},
+            "/v2/health/ready": {"get": _telling("ready", "Whether it answers.", _flag("ready"), 503, error="V2Error")},
             "/v2/models/stats": {"get": _telling("stats", "Counts.", {"type": "object"}, error="V2Error")},
             "/v2/repository/index": {
                 "post": _telling("index", "The models that are served.", {"type": "array"}, error="V2Error")

@@ -192,7 +192,9 @@ def killed(name: str) -> None:
         time.sleep(5)
 
     asyncio.run(under(load, work))
-    first = min((each.at + each.seconds for each in load.seen if each.at > at[0] and each.status == 200), default=np.inf)
+    first = min(
+        (each.at + each.seconds for each in load.seen if each.at > at[0] and each.status == 200), default=np.inf
+    )
     in_flight = [each for each in load.seen if each.status == 0 and each.at <= at[0] <= each.at + each.seconds]
     refused = [each for each in load.seen if each.status == 0 and each.at > at[0]]
     late = [each for each in refused if each.at > first]
@@ -226,8 +228,9 @@ def overload(name: str, seconds: float) -> None:
     refused = [each for each in flood.seen if each.status in (429, 503)]
     counts = Counter(each.status for each in flood.seen)
     print(
-        f"  {name:<8}peak {best:,.0f} req/s of {n_rows} rows; asked for {5 * best:,.0f} a second: {_per_s(flood.seen):,.0f} "
-        f"answered, {_per_s(flood.seen) / best:.2f} of the peak (bar 0.9); {dict(counts)}; refused after "
+        f"  {name:<8}peak {best:,.0f} req/s of {n_rows} rows; asked for {5 * best:,.0f} a second: "
+        f"{_per_s(flood.seen):,.0f} answered, {_per_s(flood.seen) / best:.2f} of the peak (bar 0.9); "
+        f"{dict(counts)}; refused after "
         f"{np.median([each.seconds for each in refused] or [np.nan]) * 1e3:.1f} ms; memory {before / 1e6:.0f} to "
         f"{max(most) / 1e6:.0f} MB; afterwards {_per_s(after.seen) / best:.2f} of the peak",
         flush=True,

@@ -148,11 +148,16 @@ def _large_head(draw: random.Random) -> Case:
 
 def _odd_header(draw: random.Random) -> Case:
     value = "".join(map(chr, draw.choices(range(128, 256), k=40)))
-    name = draw.choice(("Authorization", "Content-Type", "Content-Encoding", "Accept-Encoding", "X-Request-Id", "Accept",
-                        "Inference-Header-Content-Length", "Expect", "Connection", "Upgrade"))  # fmt: skip
+    name = draw.choice(_HEADERS)
     said = draw.choice((value, "", "gzip;q=abc", "9" * 400, "-1", "1.5", "websocket", "100-continue", "a,b,,c"))
     body = json.dumps(ROW).encode()
     return Case("", post(draw.choice(SCORING), body, f"{name}: {said}"), may_be_silent=True)
+
+
+_HEADERS = (
+    "Authorization", "Content-Type", "Content-Encoding", "Accept-Encoding", "X-Request-Id", "Accept", "Expect",
+    "Inference-Header-Content-Length", "Connection", "Upgrade",
+)  # fmt: skip
 
 
 def _squeezed(draw: random.Random) -> Case:
@@ -184,7 +189,8 @@ def _odd_rows(draw: random.Random) -> Case:
     if draw.random() < 0.3:
         row[draw.choice(("", "\0", "age", "nothing", "patient", "x" * 3000))] = draw.choice(_ODD_VALUES)
     forms: tuple[Any, ...] = (
-        row, [row], {"rows": [row]}, {"rows": row}, {"columns": row}, {"columns": {key: [value] for key, value in row.items()}},
+        row, [row], {"rows": [row]}, {"rows": row}, {"columns": row},
+        {"columns": {key: [value] for key, value in row.items()}},
         {"instances": [row]}, {"inputs": row}, {"dataframe_records": [row]},
         {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}},
         {"dataframe_split": {"columns": list(row) * 2, "data": [list(row.values())]}}, {"rows": [row], "columns": row},
@@ -193,7 +199,9 @@ def _odd_rows(draw: random.Random) -> Case:
 
 
 def _words(draw: random.Random) -> Case:
-    body = json.dumps({"rows": [ROW]}).replace("50.0", draw.choice(("NaN", "Infinity", "-Infinity", "1e999", "nan", "0x1")))
+    body = json.dumps({"rows": [ROW]}).replace(
+        "50.0", draw.choice(("NaN", "Infinity", "-Infinity", "1e999", "nan", "0x1"))
+    )
     return Case("", post(draw.choice(SCORING), body.encode()))
 
 
@@ -202,11 +210,15 @@ def _tensors(draw: random.Random) -> Case:
         return {
             "name": draw.choice((name, name, "\0", "")),
             "datatype": draw.choice(("FP64", "BYTES", "INT64", "BOOL", "FP16", "UINT8", "COMPLEX", "")),
-            "shape": draw.choice(([1, 2], [1, 1], [1], [], [-1, 2], [2**62, 4], [2**63], [0, 2], [1, 2, 1], [0, 2**60])),
+            "shape": draw.choice(
+                ([1, 2], [1, 1], [1], [], [-1, 2], [2**62, 4], [2**63], [0, 2], [1, 2, 1], [0, 2**60])
+            ),
             "data": draw.choice(([1.0, 2.0], ["a"], [[1, 2]], [[1], [2, 3]], [None, None], [], [2**70], [True, False])),
         }
 
-    document: dict[str, Any] = {"inputs": [tensor(name) for name in draw.choice((("num", "txt"), ("num",), ("age", "island")))]}
+    document: dict[str, Any] = {
+        "inputs": [tensor(name) for name in draw.choice((("num", "txt"), ("num",), ("age", "island")))]
+    }
     if draw.random() < 0.5:
         for one in document["inputs"]:
             del one["data"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import venv
 from pathlib import Path
 
@@ -17,7 +16,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 
 CLIENTS = Path(__file__).parent / "clients"
 WANTED = ("tritonclient[http]", "kserve", "schemathesis>=4")
-N_EXAMPLES = 140  # of each operation: over two thousand together
+N_EXAMPLES = 700  # of each operation that takes a body: over two thousand together
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +53,11 @@ def test_kserves_client_works(server: Server, python: str) -> None:
 
 
 def test_two_thousand_requests_drawn_from_the_document_are_answered_as_it_says(server: Server, python: str) -> None:
-    schemathesis = str(Path(python).parent / "schemathesis")
     said = run(
-        sys.executable, "-c", "import os, sys; os.execv(sys.argv[1], sys.argv[1:])", schemathesis, "run",
+        str(Path(python).parent / "schemathesis"), "run",
         f"http://127.0.0.1:{port_of(server)}/openapi.json", "-H", f"Authorization: Bearer {TOKEN}", "--seed", "1",
         "--max-examples", str(N_EXAMPLES), "--checks", "all", "--mode", "all", "--no-color",
+        "--exclude-checks", "positive_data_acceptance",  # no schema can say that columns are of one length
     )  # fmt: skip
     found = re.search(r"(\d[\d,]*) generated", said)
     print(said[-1500:])

@@ -163,7 +163,9 @@ def test_an_hour_leaves_memory_descriptors_and_latency_flat(
     third = max(1, len(seen) // 3)
     early, late = seen[third : 2 * third], seen[-third:]
     p50 = [_median([s for client in clients for s in _third(client.seconds, place)]) * 1e3 for place in (1, 2)]
-    print(f"{n_swaps} swaps; MB and descriptors then {early[0]}, at the end {late[-1]}; p50 ms {p50[0]:.2f}, {p50[1]:.2f}")
+    print(
+        f"{n_swaps} swaps; MB and descriptors then {early[0]}, at the end {late[-1]}; p50 ms {p50[0]:.2f}, {p50[1]:.2f}"
+    )
     assert _median([mb for mb, _ in late]) < _median([mb for mb, _ in early]) + 20
     assert _median([float(n) for _, n in late]) <= _median([float(n) for _, n in early]) + 2
     assert p50[1] < 2 * p50[0]

@@ -39,9 +39,7 @@ def test_the_document_names_columns_outputs_and_every_refusal(server: Server) ->
 
 
 @pytest.mark.parametrize("schema", [SCHEMA_MULTI, SCHEMA_REGRESSION, TENSORS], ids=["labels", "numbers", "tensors"])
-def test_its_example_is_answered_as_it_says(
-    new_server: Callable[[], Server], tmp_path: Path, schema: Schema
-) -> None:
+def test_its_example_is_answered_as_it_says(new_server: Callable[[], Server], tmp_path: Path, schema: Schema) -> None:
     server = new_server()
     content = graph_of_tensors() if schema.tensor_shape else None
     server.configure(make_bundle(tmp_path / "bundle", schema, content=content))

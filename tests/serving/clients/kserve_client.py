@@ -22,7 +22,9 @@ async def main() -> None:
         num, txt = InferInput("num", [1, 2], "FP64"), InferInput("txt", [1, 1], "BYTES")
         num.set_data_from_numpy(np.array([[50.0, 2.0]]), binary_data=is_binary)
         txt.set_data_from_numpy(np.array([["Dream"]], object), binary_data=is_binary)
-        found = await client.infer(URL, InferRequest(MODEL, [num, txt], request_id="mine-8"), headers=HEADERS, model_name=MODEL)
+        found = await client.infer(
+            URL, InferRequest(MODEL, [num, txt], request_id="mine-8"), headers=HEADERS, model_name=MODEL
+        )
         probability = next(output for output in found.outputs if output.name == "probability").as_numpy()
         assert abs(probability[0, 1] - 0.549834) < 1e-5, probability
         assert found.id == "mine-8", found.id
