@@ -265,7 +265,7 @@ def write_artifact(folder: Path, version: VersionView, mlflow_id: str) -> None:
     import mlflow
     import yaml
 
-    source = open_bundle(Path(version.bundle)).root
+    source = open_bundle(Path(version.bundle), version.manifest_hash or None).root
     shutil.copytree(source, folder / "bundle")
     flavors: dict[str, Any] = {"lepton": {"manifest": version.manifest_hash, "data": "bundle"}}
     if version.is_deployable:

@@ -91,6 +91,8 @@ class RunRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
         For an evaluation: the run id of the version that is judged.
     against : str or None
         For an evaluation: the run id of the version it is compared with.
+    pins : dict
+        Of these two: the registered sha256 of the bundle's manifest, by run id.
     dataset : str or None
         ``NAME@3`` pinned, with ``:split`` for an evaluation.
     python : str
@@ -136,6 +138,7 @@ class RunRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str | None = None
     model_version: str | None = None
     against: str | None = None
+    pins: dict[str, str] = field(default_factory=dict)
     dataset: str | None = None
     kernel: str | None = None
     parent: str | None = None

@@ -122,12 +122,15 @@ class Asked:
         """The version that is judged."""
         if self.record.model_version is None:
             raise LeptonError(f"Run {self.run_id} judges no version.", code="failed")
-        return open_bundle(self.home.bundles / self.record.model_version)
+        return self._pinned(self.record.model_version)
 
     @cached_property
     def against(self) -> Bundle | None:
         """The version that it is compared with."""
-        return open_bundle(self.home.bundles / self.record.against) if self.record.against else None
+        return self._pinned(self.record.against) if self.record.against else None
+
+    def _pinned(self, run_id: str) -> Bundle:
+        return open_bundle(self.home.bundles / run_id, self.record.pins.get(run_id))
 
     @cached_property
     def window(self) -> MonitorWindow:

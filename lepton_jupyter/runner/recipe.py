@@ -57,7 +57,7 @@ def recipe_of(home: Home, version: VersionView) -> RunRecord:
 def _of_best_trial(record: RunRecord, version: VersionView) -> RunRecord:
     """Return the record of a search as one of a training with its best trial's settings, which the card holds."""
     of_data = {info.name for info in msgspec.structs.fields(DataFlags)} | {*WHERE}
-    how = open_bundle(Path(version.bundle)).card.params
+    how = open_bundle(Path(version.bundle), version.manifest_hash or None).card.params
     spec = {key: value for key, value in record.spec.items() if key in of_data} | how
     command = f"{record.command}  # its best trial"
     return msgspec.structs.replace(record, kind="train", spec=spec, parameters=how, command=command)

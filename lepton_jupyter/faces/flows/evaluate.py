@@ -50,6 +50,7 @@ def judge(asker: Asker, spec: Evaluate, version: VersionView, data: Reference | 
         spec,
         model_version=version.run_id,
         against=against.run_id if against else None,
+        pins={each.run_id: each.manifest_hash for each in (version, against) if each and each.manifest_hash},
         dataset=dataset,
         needs_device=True,
         devices="cpu",  # a bundle is read by ONNX Runtime

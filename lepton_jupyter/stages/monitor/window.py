@@ -121,7 +121,7 @@ def read_window(home: Home, endpoint: str, start: float, end: float) -> MonitorW
     """
     folder = home.endpoint(endpoint)
     config = _config(home, folder)
-    bundle = open_bundle(Path(config.bundle))
+    bundle = open_bundle(Path(config.bundle), config.manifest_hash)
     time.sleep(min(SETTLE_S, max(0.0, end + SETTLE_S - time.time())))
     records = read_log(folder.requests, start, end)
     return of_records(records, bundle=bundle, endpoint=endpoint, version=config.version, start=start, end=end)
