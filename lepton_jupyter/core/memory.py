@@ -30,8 +30,8 @@ def memory_limit() -> int:
     return min(size for size in found if size) if any(found) else 2**62
 
 
-def parse_size(text: str) -> int:
-    """Return a size as bytes; ``K``, ``M``, ``G`` and ``T`` are powers of 1024.
+def parse_size(text: str, setting: str = SETTING) -> int:
+    """Return a size as bytes; ``K``, ``M``, ``G`` and ``T`` are powers of 1024. `setting` is named in the error.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def parse_size(text: str) -> int:
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise LeptonError(f"'{text}' is no size of memory.", f"Write it as {SETTING}=1.5G")
+        raise LeptonError(f"'{text}' is no size of memory.", f"Write it as {setting}=1.5G")
     return int(float(match[1]) * UNITS[match[2].lower()])
 
 

@@ -277,6 +277,11 @@ class EndpointFolder:
         return self.root / "requests"
 
     @property
+    def tried(self) -> Path:
+        """``tried.txt``, mode 0600: bundles that passed their trial here. Written by the endpoint."""
+        return self.root / "tried.txt"
+
+    @property
     def empty(self) -> Path:
         """An empty folder: where the endpoint runs, and where no file of a graph can be found."""
         return self.root / "empty"

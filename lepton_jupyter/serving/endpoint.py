@@ -21,6 +21,7 @@ from lepton_jupyter.serving.app import App
 from lepton_jupyter.serving.journal import Journal
 from lepton_jupyter.serving.listener import Listener
 from lepton_jupyter.serving.release import load
+from lepton_jupyter.serving.trial import Trials
 
 LOOK_PAUSE_S = 0.1
 LOCK_PAUSE_S = 1.0
@@ -46,6 +47,7 @@ class Endpoint:
         self.lock = lock
         self._seen: tuple[int, int, int] | None = None
         self._ending = asyncio.Event()
+        self._trials = Trials(folder)
 
     async def run(self) -> int:
         """Serve until told to end; return the exit code: 0, 2 without a configuration, 3 without its port."""
@@ -99,6 +101,7 @@ class Endpoint:
         try:
             listener = self._listener_for(config)
             try:
+                await self._trials.settle(config.bundle, config.manifest_hash)
                 follow = current.follow if current is not None else load
                 release = await asyncio.to_thread(follow, config)
             except BaseException:
