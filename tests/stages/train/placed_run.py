@@ -1,0 +1,65 @@
+"""A training in a process and a home of its own: ``python placed_run.py FOLDER``. The bundle is FOLDER/run/bundle."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lepton_jupyter.core.paths import Home
+from lepton_jupyter.stages.data.ingest import add
+from lepton_jupyter.stages.data.spec import Data
+from lepton_jupyter.stages.data.store import Store
+from lepton_jupyter.stages.train.engine import train
+from lepton_jupyter.stages.train.spec import Train
+
+
+class Net(nn.Module):
+    """Its file lies elsewhere each time: what an exporter keeps of it must not show."""
+
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(n_features, 8), nn.ReLU(), nn.Linear(8, n_outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)
+
+
+class Session:
+    """Hears nothing."""
+
+    run_id = "0" * 12
+    devices: tuple[str, ...] = ()
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def log(self, *, step: int | None = None, **metrics: float) -> None: ...
+
+    def note(self, key: str, value: Any) -> None: ...
+
+    def result(self, **summary: Any) -> None: ...
+
+    def progress(self, done: int, total: int, unit: str) -> None: ...
+
+    def telemetry(self, **values: float) -> None: ...
+
+    def should_stop(self) -> bool:
+        return False
+
+
+def main(folder: Path) -> None:
+    """Add the table that lies in the folder, and train on it."""
+    home = Home(folder / "home").make()
+    add(home, Data(name="penguins", source=str(folder / "penguins.csv"), target=("species",)), None)
+    run = folder / "run"
+    run.mkdir()
+    spec = Train(model="Net", data="penguins", epochs=3)
+    train(Session(run), Net, Store(home).open("penguins"), spec)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
