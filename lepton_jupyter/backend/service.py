@@ -25,6 +25,7 @@ from lepton_jupyter.backend.queue import Slots
 from lepton_jupyter.backend.recorder import Recorder
 from lepton_jupyter.backend.runs import Runs
 from lepton_jupyter.backend.schedules import Schedules
+from lepton_jupyter.backend.signing import check_where_asked
 from lepton_jupyter.backend.store import Store
 from lepton_jupyter.backend.tracking import Tracking
 from lepton_jupyter.backend.versions import Versions
@@ -231,6 +232,8 @@ class Service:
                 f"deployable ({version.why_not}).",
                 code="refused",
             )
+        if followers:
+            check_where_asked(version)
         promoted = self.versions.promote(ref, alias, why=why)
         self.recorder.wake()
         self.endpoints.follow(promoted, alias)
@@ -242,7 +245,8 @@ class Service:
         Raises
         ------
         LeptonError
-            If there is no such version, its evaluation failed, or the port is in use.
+            If there is no such version, its evaluation failed, its signature is wanted and not there, or the port is
+            in use.
         """
         version = self.versions.resolve(request.model)
         decision = decide(version, force=request.force)
@@ -254,6 +258,7 @@ class Service:
                 f"Evaluate it first: %lepton evaluate {version.ref}",
                 code="refused",
             )
+        check_where_asked(version)
         return self.endpoints.deploy(
             request.name,
             version,

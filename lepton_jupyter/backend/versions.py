@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from lepton_jupyter.backend.follow import FollowedRun
+from lepton_jupyter.backend.signing import sign_where_asked
 from lepton_jupyter.backend.store import Store
 from lepton_jupyter.core.errors import LeptonError, unknown
 from lepton_jupyter.core.names import check_name, parse
@@ -50,7 +51,9 @@ class Versions:
             if not (run.folder.bundle / MANIFEST).exists():
                 return None
             _move(run.folder.bundle, place)
-        self.store.add_version(_first_view(open_bundle(place), run, model))
+        bundle = open_bundle(place)
+        sign_where_asked(bundle)
+        self.store.add_version(_first_view(bundle, run, model))
         return self.store.version(run.view.run_id)
 
     def judge(self, run: FollowedRun) -> None:
