@@ -15,9 +15,11 @@ import pytest
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import Home, new_run_id
 from lepton_jupyter.core.session import Session
+from lepton_jupyter.formats.bundle import write_bundle
 from lepton_jupyter.formats.events import EventReader
 from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.runner import session
+from lepton_jupyter.runner.asked import Asked
 from lepton_jupyter.runner.interrupts import Interrupts
 from lepton_jupyter.runner.request import cell_notebook, prepare_run
 from lepton_jupyter.runner.session import RunSession
@@ -134,3 +136,29 @@ def test_outside_of_a_run_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not session.is_inside()
     with pytest.raises(LeptonError, match="executes no run"):
         session.log(loss=1.0)
+
+
+def test_what_is_judged_is_the_bundle_that_was_registered(home: Home, tmp_path: Path) -> None:
+    """Who rewrites a bundle with its manifest cannot have the change judged under the version's name."""
+    first = write_bundle(home.bundles / "a1", {"graph.onnx": b"g"})
+    second = write_bundle(home.bundles / "b2", {"graph.onnx": b"h"})
+    record = RunRecord(
+        run_id=new_run_id(),
+        kind="evaluate",
+        title="Net",
+        created_at=time.time(),
+        python=sys.executable,
+        cwd=str(tmp_path),
+        model_version="a1",
+        against="b2",
+        pins={"a1": first.manifest_hash, "b2": second.manifest_hash},
+    )
+    folder = prepare_run(home, record, notebook=cell_notebook("", "t"), captured=None, environment={})
+    asked = Asked(folder)
+    assert asked.bundle.read("graph.onnx") == b"g" and asked.against == second
+    write_bundle(home.bundles / "a1", {"graph.onnx": b"rewritten"})
+    write_bundle(home.bundles / "b2", {"graph.onnx": b"rewritten"})
+    again = Asked(folder)
+    for name in ("bundle", "against"):
+        with pytest.raises(LeptonError, match="not the one that was registered"):
+            getattr(again, name)
