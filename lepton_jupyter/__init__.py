@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 __version__ = "0.1.0"
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read once, when ONNX Runtime is loaded: it would call home
 
 _OTHERS = ("load", "save", "log", "checkpoint", "restore", "window", "check", "retraining")
 

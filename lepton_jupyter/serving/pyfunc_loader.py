@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pandas as pd
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read once, when ONNX Runtime is loaded: it would call home
+import onnxruntime as ort
 
 SENTINEL = "\u2400missing"  # what a missing string travels as (formats/schema.py)
 CHUNK_ROWS = 8192

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import shutil
 import subprocess
 import sys
@@ -59,8 +60,14 @@ import lepton_pyfunc
 print(lepton_pyfunc._load_pyfunc({str(bundle.root)!r}).predict(pd.DataFrame([{ROW!r}]))["prediction"][0])
 print([name for name in ("lepton_jupyter", "torch", "polars", "msgspec") if name in sys.modules])
 """
-    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    said = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path, env=environment
+    ).stdout
     assert said == "yes\n[]\n"
+    assert list(home.rglob("*")) == [], "the runtime's telemetry is off"
 
 
 @pytest.mark.parametrize(

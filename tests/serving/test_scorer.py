@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -142,3 +143,17 @@ print(*sorted({{name.partition(".")[0] for name in sys.modules}}))
     assert "onnxruntime" in said
     never = {"torch", "mlflow", "polars", "pyarrow", "pandas", "sklearn", "onnx", "starlette", "pydantic", "IPython"}
     assert not never & set(said)
+
+
+def test_the_runtime_calls_nobody_and_leaves_nothing_in_a_home(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b")
+    (tmp_path / "home").mkdir()
+    code = f"""
+from pathlib import Path
+from lepton_jupyter.formats.bundle import open_bundle
+from lepton_jupyter.serving.scorer import Scorer
+Scorer(open_bundle(Path({str(bundle.root)!r}))).warm()
+"""
+    environment = {"HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert list((tmp_path / "home").rglob("*")) == []
