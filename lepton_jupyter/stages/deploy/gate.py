@@ -27,8 +27,8 @@ class Decision:
     warning: str = ""
 
 
-def decide(version: VersionView, *, force: str | None) -> Decision:
-    """Decide whether a version may be served.
+def decide(version: VersionView, *, force: str | None, verb: str = "deploy") -> Decision:
+    """Decide whether a version may be served, or leave for other machines.
 
     Parameters
     ----------
@@ -37,6 +37,8 @@ def decide(version: VersionView, *, force: str | None) -> Decision:
     force : str or None
         The person's reason to serve it though its evaluation failed, or though there is none. A version without a
         graph cannot be forced.
+    verb : str
+        What is asked: ``deploy`` or ``export``.
 
     Examples
     --------
@@ -57,11 +59,11 @@ def decide(version: VersionView, *, force: str | None) -> Decision:
     if not version.verdict:
         if force is None:
             return Decision(needs_evaluation=True)
-        return Decision(warning=f"{ref} was never evaluated and is deployed all the same: {force}")
+        return Decision(warning=f"{ref} was never evaluated and is {verb}ed all the same: {force}")
     if version.verdict == "FAIL":
         if force is None:
-            return Decision(refused=_failed(ref))
-        return Decision(warning=f"{ref} failed its evaluation (FAIL) and is deployed all the same: {force}")
+            return Decision(refused=_failed(ref, verb))
+        return Decision(warning=f"{ref} failed its evaluation (FAIL) and is {verb}ed all the same: {force}")
     if version.verdict == "INCONCLUSIVE":
         return Decision(warning=f"The evaluation of {ref} is INCONCLUSIVE: its rows do not settle what was required.")
     return Decision()
@@ -75,9 +77,9 @@ def _not_deployable(version: VersionView) -> LeptonError:
     )
 
 
-def _failed(ref: str) -> LeptonError:
+def _failed(ref: str, verb: str) -> LeptonError:
     return LeptonError(
-        f"{ref} failed its evaluation (FAIL): it is not deployed.",
-        f'Look: %lepton show {ref}. To deploy it all the same: --force "your reason"',
+        f"{ref} failed its evaluation (FAIL): it is not {verb}ed.",
+        f'Look: %lepton show {ref}. To {verb} it all the same: --force "your reason"',
         code="refused",
     )

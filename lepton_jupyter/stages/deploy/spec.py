@@ -1,8 +1,8 @@
-"""The verbs of serving: ``deploy``, ``predict``, ``endpoints``, ``models``."""
+"""The verbs of serving: ``deploy``, ``predict``, ``export``, ``endpoints``, ``models``."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -42,6 +42,32 @@ class Predict(Verb, kw_only=True, frozen=True):
     model: Annotated[str, Help("a model (NAME, NAME@3) or an endpoint")]
     rows: Annotated[str, Help("path (CSV, Parquet, Arrow, JSONL), or a variable of the notebook")]
     to: Annotated[str | None, Help("file to write: .parquet, .csv or .jsonl")] = None
+
+
+class Export(Verb, kw_only=True, frozen=True):
+    """Write a version for other machines."""
+
+    verb: ClassVar[str] = "export"
+    does: ClassVar[str] = "Write a version for other machines: an image, a context to build one, or KServe's YAML."
+    positional: ClassVar[tuple[str, ...]] = ("model",)
+    examples: ClassVar[tuple[str, ...]] = (
+        "export TumorNet@3 --to image",
+        "export TumorNet@champion --to image --base /srv/bookworm",
+        "export TumorNet@3 --format docker --to context",
+        "export TumorNet@3 --format kserve --to cluster --image REGISTRY/tumornet:3",
+    )
+
+    model: Annotated[str, Help("NAME, NAME@3 or NAME@champion")]
+    to: Annotated[str, Help("folder to write; a former export there is replaced, anything else is not")]
+    format: Annotated[
+        Literal["oci", "docker", "kserve"],
+        Help("image as an OCI layout, without a daemon; context for docker, podman or buildah; InferenceService"),
+    ] = "oci"
+    base: Annotated[
+        str, Help("local base image (OCI layout, root file system as folder or tar); none takes the interpreter along")
+    ] = "none"
+    image: Annotated[str | None, Help("of kserve: the name under which the cluster finds the image")] = None
+    force: Annotated[str | None, Help("export a version that failed its evaluation; the reason becomes a label")] = None
 
 
 class Endpoints(Verb, kw_only=True, frozen=True):

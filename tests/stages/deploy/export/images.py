@@ -1,0 +1,75 @@
+"""Make exports, and look into layouts by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lepton_jupyter.formats.bundle import Bundle
+from lepton_jupyter.formats.views import VersionView
+from lepton_jupyter.stages.deploy.export.engine import check, export
+from lepton_jupyter.stages.deploy.export.place import Exported
+from lepton_jupyter.stages.deploy.spec import Export
+
+MADE_AT = 1_700_000_000.9  # 2023-11-14T22:13:20Z
+
+
+def version_of(bundle: Bundle, **changes: Any) -> VersionView:
+    """Return Net@3, whose bundle it is."""
+    return VersionView(
+        **{
+            "model": "Net", "run_id": "abc123", "number": 3, "bundle": str(bundle.root),
+            "manifest_hash": bundle.manifest_hash, "is_deployable": True, "created_at": MADE_AT, "verdict": "PASS",
+        } | changes
+    )  # fmt: skip
+
+
+def export_to(folder: Path, bundle: Bundle, **flags: Any) -> Exported:
+    """Export Net@3 as the verb does."""
+    spec = Export(model="Net@3", to=str(folder), **flags)
+    check(spec)
+    return export(spec, version_of(bundle), bundle)
+
+
+def blob(layout: Path, descriptor: dict[str, Any]) -> bytes:
+    """Return a blob that is what its descriptor says."""
+    content = (layout / "blobs" / "sha256" / descriptor["digest"].removeprefix("sha256:")).read_bytes()
+    assert f"sha256:{hashlib.sha256(content).hexdigest()}" == descriptor["digest"]
+    assert len(content) == descriptor["size"]
+    return content
+
+
+def read_image(layout: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return manifest and configuration of the one image."""
+    (entry,) = json.loads((layout / "index.json").read_bytes())["manifests"]
+    manifest = json.loads(blob(layout, entry))
+    return manifest, json.loads(blob(layout, manifest["config"]))
+
+
+def members(layout: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    """Yield what is in all layers, the lowest first."""
+    manifest, _ = read_image(layout)
+    for layer in manifest["layers"]:
+        name = layer["digest"].removeprefix("sha256:")
+        with tarfile.open(layout / "blobs" / "sha256" / name, "r:gz") as archive:
+            for member in archive:
+                file = archive.extractfile(member) if member.isreg() else None
+                yield member, file.read() if file is not None else b""
+
+
+def unpack(layout: Path, root: Path) -> Path:
+    """Lay all layers over each other in a folder, owned by whoever runs this."""
+    for member, content in members(layout):
+        place = root / member.name
+        if member.isdir():
+            place.mkdir(exist_ok=True)
+        elif member.issym():
+            place.symlink_to(member.linkname)
+        else:
+            place.write_bytes(content)
+            place.chmod(member.mode)
+    return root
