@@ -24,6 +24,7 @@ NAMES_OF: dict[tuple[str, str], tuple[str, ...]] = {
     ("evaluate", "model"): ("model",), ("evaluate", "data"): ("dataset",), ("evaluate", "against"): ("model",),
     ("predict", "model"): ("model", "endpoint"), ("predict", "rows"): ("table variable",),
     ("deploy", "model"): ("model",), ("deploy", "as_"): ("endpoint",), ("promote", "model"): ("model",),
+    ("export", "model"): ("model",),
     ("rollback", "endpoint"): ("endpoint",), ("retrain", "model"): ("model",),
     ("show", "ref"): ("model", "endpoint", "dataset", "schedule", "run"),
     ("logs", "ref"): ("endpoint", "model", "run"), ("open", "run"): ("model", "run"),
@@ -32,8 +33,11 @@ NAMES_OF: dict[tuple[str, str], tuple[str, ...]] = {
     ("compare", "refs"): ("model", "run"), ("delete", "ref"): ("said",),
 }  # fmt: skip
 FILES = frozenset(
-    {("data", "source"), ("predict", "rows"), ("run", "notebook"), ("schedule", "notebook"), ("monitor", "notebook")}
-)
+    {
+        ("data", "source"), ("predict", "rows"), ("run", "notebook"), ("schedule", "notebook"), ("monitor", "notebook"),
+        ("export", "to"), ("export", "base"),
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

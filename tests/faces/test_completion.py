@@ -40,6 +40,8 @@ class Net:
         ("%lepton stop ", ["diagnosis", "weekly", "ab12cd34ef56"]),
         ("%lepton tick ", ["weekly"]),
         ("%lepton monitor ", ["diagnosis"]),
+        ("%lepton export ", ["TumorNet"]),
+        ("%lepton export TumorNet --format ", ["oci", "docker", "kserve"]),
         ("%lepton delete ", ["dataset/wdbc", "model/TumorNet", "endpoint/diagnosis", "schedule/weekly"]),
         ("%lepton compare TumorNet ", ["TumorNet", "ab12cd34ef56"]),
         ("%lepton nonsense ", None),

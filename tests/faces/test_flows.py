@@ -105,9 +105,22 @@ def test_a_model_goes_from_data_to_an_endpoint(person: Typing, capsys: pytest.Ca
         f"layers.{at}.{w}" for at in (0, 2) for w in ("weight", "bias")
     }
     assert person("%lepton show diagnosis").name == "diagnosis"
+    _what_is_exported(person, capsys)
     assert "could be a model or a endpoint" not in person.refused("%lepton predict Nett new_patients.csv")
     _what_is_refused(person)
     _what_the_shell_says()
+
+
+def _what_is_exported(person: Typing, capsys: pytest.CaptureFixture[str]) -> None:
+    made = person("made = %lepton export Net@1 --format kserve --to cluster --image registry.local/net:1\nmade")
+    assert (made.version, made.digest, made.size_bytes) == ("Net@1", "", 0)
+    assert "kubectl apply" in capsys.readouterr().out
+    again = person("lepton.export('Net@champion', to='cluster', format='kserve', image='registry.local/net:2')")
+    assert "net:2" in (again.path / "inference_service.yaml").read_text()
+    image = person("lepton.export(lepton.models()[0], to='image')")
+    assert image.digest.startswith("sha256:") and 50e6 < image.size_bytes < 300e6
+    Path("image/mine.txt").write_text("")
+    assert "mine.txt" in person.refused("%lepton export Net --to image")
 
 
 def _what_is_refused(person: Typing) -> None:
@@ -143,6 +156,9 @@ def _what_the_shell_says() -> None:
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("LeptonError: Net@1 failed its evaluation")
     assert "Traceback" not in wrong.stderr
+    wrong = shell("export", "Net", "--to", "other")
+    assert wrong.stderr.startswith("LeptonError: Net@1 failed its evaluation (FAIL): it is not exported.")
+    assert not Path("other").exists()
 
 
 def test_a_notebook_is_run_with_parameters_and_its_error_says_where(person: Typing, tmp_path: Path) -> None:

@@ -21,23 +21,35 @@ from lepton_jupyter.stages.evaluate.spec import Evaluate
 
 def deploy(asker: Asker, spec: Deploy, objects: Mapping[str, Any]) -> Endpoint:
     """Serve a version as an endpoint, and return it when it is ready."""
-    from lepton_jupyter.stages.deploy.gate import decide
-
     name = check_name(spec.as_, "endpoint")
-    version = find_version(asker, spec.model)
-    decision = decide(version, force=spec.force)
-    if decision.needs_evaluation:
-        _evaluate_first(asker, version)
-        version = asker.client.version(version.ref)
-        decision = decide(version, force=spec.force)
-    if decision.refused is not None:
-        raise decision.refused
-    if decision.warning:
-        asker.warn(decision.warning)
+    version = allowed_version(asker, spec.model, force=spec.force)
     ref = parse(spec.model)
     model = f"{version.model}@{ref.alias}" if ref.alias else version.ref
     request = DeployRequest(name=name, model=model, port=spec.port, force=spec.force, who=who())
     return endpoint_of(asker, asker.client.deploy(request))
+
+
+def allowed_version(asker: Asker, model: str, *, force: str | None, verb: str = "deploy") -> VersionView:
+    """Return the version that MODEL means if its evaluation lets it out; one that was never evaluated is judged first.
+
+    Raises
+    ------
+    LeptonError
+        If it is not deployable, or failed its evaluation and there is no reason to `force` it.
+    """
+    from lepton_jupyter.stages.deploy.gate import decide
+
+    version = find_version(asker, model)
+    decision = decide(version, force=force, verb=verb)
+    if decision.needs_evaluation:
+        _evaluate_first(asker, version)
+        version = asker.client.version(version.ref)
+        decision = decide(version, force=force, verb=verb)
+    if decision.refused is not None:
+        raise decision.refused
+    if decision.warning:
+        asker.warn(decision.warning)
+    return version
 
 
 def _evaluate_first(asker: Asker, version: VersionView) -> None:
