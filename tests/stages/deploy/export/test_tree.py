@@ -50,6 +50,10 @@ def test_a_tar_is_sorted_and_holds_nothing_of_this_machine(tmp_path: Path) -> No
     assert {(m.mtime, m.uname, m.gname) for m in found} == {(0, "", "")}
     os.utime(tmp_path / "source.py", (1, 1))
     assert _tar(_tree(tmp_path)) == content == _tar(tree)
+    out = io.BytesIO()
+    write_tar(tree, out, mtime=86400)
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as archive:
+        assert {member.mtime for member in archive} == {86400}
 
 
 def test_folders_hold_the_same_as_the_tar(tmp_path: Path) -> None:
