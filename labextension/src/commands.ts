@@ -153,7 +153,7 @@ function actions(app: JupyterFrontEnd, server: Server, trans: TranslationBundle)
       run: async args => {
         const title = trans.__('Roll back %1?', args.name!);
         const body = trans.__(
-          'It serves its last version, and is held there until the next promote or deploy.'
+          'Its canary or shadow ends. Without one, it serves its last version, and is held there.'
         );
         if (await sure(title, body, trans.__('Roll Back'))) {
           return verb('rollback', { endpoint: args.name });

@@ -82,6 +82,15 @@ export interface IEndpoint {
   n_restarts?: number;
   error?: IFailure;
   warning?: string;
+  beside?: IBeside;
+}
+
+export interface IBeside {
+  kind: string;
+  version: string;
+  share?: number;
+  n_requests?: number;
+  verdict?: string;
 }
 
 export interface IFiring {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+from lepton_jupyter.backend.beside import beside_of
 from lepton_jupyter.backend.endpoints import Endpoints
 from lepton_jupyter.backend.runs import Runs
 from lepton_jupyter.backend.store import Store
@@ -78,10 +79,17 @@ class Deletion:
             )
         version = self.versions.resolve(str(Reference(reference.name, None, reference.version, reference.alias)))
         for row in self.store.endpoints():
+            beside = beside_of(row)
             if row.run_id == version.run_id:
                 raise LeptonError(
                     f"{version.ref} is what endpoint '{row.name}' serves.",
                     f"Deploy another version there, or delete endpoint/{row.name} first.",
+                    code="conflict",
+                )
+            if beside is not None and beside.run_id == version.run_id:
+                raise LeptonError(
+                    f"{version.ref} is the {beside.kind} of endpoint '{row.name}'.",
+                    f"End it first: %lepton rollback {row.name}",
                     code="conflict",
                 )
         if CHAMPION in version.aliases and len(self.store.versions(version.model)) > 1:

@@ -12,6 +12,8 @@ from typing import NoReturn
 
 import msgspec
 
+from lepton_jupyter.backend import beside as besides
+from lepton_jupyter.backend.beside import Beside, Besides, beside_of
 from lepton_jupyter.backend.store import EndpointRow, ReleaseRow, Store
 from lepton_jupyter.backend.watch import Watcher
 from lepton_jupyter.core.errors import LeptonError, unknown
@@ -38,6 +40,7 @@ class Endpoints:
         self.store = store
         self.is_watching = True
         self._watcher = Watcher(home, store)
+        self._besides = Besides(home, store, self._watcher, self._release)
 
     # -- changes
 
@@ -85,6 +88,25 @@ class Endpoints:
             )
         return self._when_ready(row, old)
 
+    def deploy_beside(
+        self, name: str, version: VersionView, beside: Beside, *, port: int | None, why: str = ""
+    ) -> EndpointView:
+        """Have a canary or a shadow beside what an endpoint serves; one that is there already is replaced.
+
+        Raises
+        ------
+        LeptonError
+            If nothing is live there, or the version does not fit what is; nothing has changed then.
+        """
+        with self._watcher.of(name).lock:
+            row, live = besides.may_stand(self.store, name, version, beside, port)
+            current = beside_of(row)
+            if current is not None and current.is_same(beside) and self._is_ready(row):
+                return self.view(row)
+            new, release = besides.begun(row, beside, why=why)
+            self._release(new, live, release)
+        return self._when_ready(new, row)
+
     def swap(
         self,
         row: EndpointRow,
@@ -98,8 +120,9 @@ class Endpoints:
         """Let an endpoint serve another version, on the same port."""
         with self._watcher.of(row.name).lock:
             new = msgspec.structs.replace(
-                row, model=version.model, run_id=version.run_id, release=row.release + 1, is_held=is_held, warning=""
-            )
+                row, model=version.model, run_id=version.run_id, release=row.release + 1, is_held=is_held, warning="",
+                beside=None,
+            )  # fmt: skip
             release = ReleaseRow(
                 endpoint=row.name, at=time.time(), action=action, run_id=version.run_id, who=who, why=why
             )
@@ -119,7 +142,7 @@ class Endpoints:
         return swapped
 
     def rollback(self, name: str) -> EndpointView:
-        """Put an endpoint back to the version before, and hold it there.
+        """Put an endpoint back to the version before, and hold it there; where a canary or a shadow is, end that.
 
         Raises
         ------
@@ -127,8 +150,12 @@ class Endpoints:
             If it has served one version only, or the one before is gone.
         """
         row = self.row(name)
+        if row.beside is not None:
+            return self._when_ready(self._besides.end(row, "ended", why="rollback"), row)
         served: list[str] = []
         for release in self.store.releases(name):
+            if release.action in besides.NOT_SERVED:
+                continue
             if release.action == "rollback" and len(served) > 1:
                 served.pop()
             elif not served or served[-1] != release.run_id:
@@ -197,6 +224,7 @@ class Endpoints:
             url=f"http://{HOST}:{row.port}", port=row.port, token_path=str(folder.token), folder=str(folder.root),
             created_at=row.created_at, follows=row.follows, is_held=row.is_held, error=error, history=history,
             n_restarts=max(0, self._watcher.of(row.name).n_starts - 1), warning=row.warning,
+            beside=besides.view_of(row, folder, refs),
         )  # fmt: skip
 
     def _state(self, row: EndpointRow) -> tuple[EndpointState, Failure | None]:
@@ -223,30 +251,41 @@ class Endpoints:
 
     @staticmethod
     def _is_same(old: EndpointRow, new: EndpointRow) -> bool:
-        return (old.run_id, old.port, old.is_held) == (new.run_id, new.port, False)
+        return (old.run_id, old.port, old.is_held, old.beside) == (new.run_id, new.port, False, None)
 
     # -- the clock
 
     def tick(self) -> None:
-        """Start what should be up and is not."""
+        """Start what should be up and is not, and decide what becomes of canaries."""
         for row in self.store.endpoints():
             watch = self._watcher.of(row.name)
             if not row.is_wanted or not self.is_watching or not watch.lock.acquire(blocking=False):
                 continue
             try:
                 row = self.store.endpoint(row.name) or row
-                if not self.home.endpoint(row.name).config.exists():
-                    self._write_config(row, self.store.version(row.run_id))
+                if not watch.is_reconciled or not self.home.endpoint(row.name).config.exists():
+                    self._reconcile(row)
+                    watch.is_reconciled = True
                 if row.is_wanted:
                     self._watcher.keep_up(row)
+                    self._besides.rule(row)
             finally:
                 watch.lock.release()
 
+    def _reconcile(self, row: EndpointRow) -> None:
+        """Write what the endpoint follows, where a kill came between the intent and this."""
+        try:
+            said = msgspec.json.decode(self.home.endpoint(row.name).config.read_bytes(), type=EndpointConfig).release
+        except (OSError, msgspec.DecodeError):
+            said = -1
+        if said != row.release:
+            self._write_config(row, self.store.version(row.run_id))
+
     # -- one change
 
-    def _release(self, row: EndpointRow, version: VersionView, release: ReleaseRow) -> None:
+    def _release(self, row: EndpointRow, version: VersionView | None, release: ReleaseRow) -> None:
         """Record the intent, then write what the endpoint follows, then start it where it is not there."""
-        self.store.save_endpoint(row, release)
+        self.store.save_endpoint(row, *besides.ended(self.store.endpoint(row.name), row, release), release)
         self._write_config(row, version)
         if row.is_wanted and not self._watcher.is_alive(row.name):
             self._watcher.of(row.name).forget()
@@ -266,6 +305,7 @@ class Endpoints:
             manifest_hash=version.manifest_hash,
             port=row.port,
             token_hashes=(hashlib.sha256(_token(folder).encode()).hexdigest(),),
+            beside=besides.config_of(self.store, row),
         )
         write_atomic(folder.config, encode(config))
 
@@ -299,12 +339,12 @@ class Endpoints:
         if old is None:
             self.delete(row.name)
         elif old.is_wanted and before is not None and self._watcher.is_alive(row.name):
-            warning = f"did not take {row.run_id}: {error.message}"
+            beside = beside_of(row)
+            warning = f"did not take {beside.run_id if beside else row.run_id}: {error.message}"
             with self._watcher.of(row.name).lock:
-                back = msgspec.structs.replace(old, release=row.release + 1, warning=warning)
-                release = ReleaseRow(
-                    endpoint=row.name, at=time.time(), action="rollback", run_id=old.run_id, why=error.message
-                )
+                back = msgspec.structs.replace(old, release=row.release + 1, warning=warning, beside=None)
+                action, run_id = (beside.failed, beside.run_id) if beside else ("rollback", old.run_id)
+                release = ReleaseRow(endpoint=row.name, at=time.time(), action=action, run_id=run_id, why=error.message)
                 self._release(back, before, release)
             deadline = time.monotonic() + BACK_S
             while not self._is_ready(back) and time.monotonic() < deadline:

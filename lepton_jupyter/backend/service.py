@@ -15,6 +15,7 @@ import msgspec
 
 from lepton_jupyter.backend import heartbeat
 from lepton_jupyter.backend.alerts import Alerts
+from lepton_jupyter.backend.beside import asked_of
 from lepton_jupyter.backend.deletion import Deletion
 from lepton_jupyter.backend.delivery import Delivery
 from lepton_jupyter.backend.endpoints import Endpoints
@@ -240,13 +241,13 @@ class Service:
         return promoted
 
     def deploy(self, request: DeployRequest) -> EndpointView:
-        """Serve a version under a name, if its evaluation lets it.
+        """Serve a version under a name, if its evaluation lets it; or have it beside what is served there.
 
         Raises
         ------
         LeptonError
-            If there is no such version, its evaluation failed, its signature is wanted and not there, or the port is
-            in use.
+            If there is no such version, its evaluation failed, its signature is wanted and not there, the port is in
+            use, or it cannot stand beside what is served.
         """
         version = self.versions.resolve(request.model)
         decision = decide(version, force=request.force)
@@ -259,13 +260,17 @@ class Service:
                 code="refused",
             )
         check_where_asked(version)
+        follows, why = parse(request.model).alias, f"forced: {request.force}" if request.force else ""
+        beside = asked_of(request, version, follows=follows, warning=decision.warning)
+        if beside is not None:
+            return self.endpoints.deploy_beside(request.name, version, beside, port=request.port, why=why)
         return self.endpoints.deploy(
             request.name,
             version,
-            follows=parse(request.model).alias,
+            follows=follows,
             port=request.port,
             who=request.who,
-            why=f"forced: {request.force}" if request.force else "",
+            why=why,
             warning=decision.warning,
         )
 

@@ -40,7 +40,15 @@ class AliasMove(Struct, kw_only=True):
 
 
 class EndpointRow(Struct, kw_only=True, frozen=True):
-    """What an endpoint shall be."""
+    """What an endpoint shall be.
+
+    Attributes
+    ----------
+    process : str or None
+        The process that was last started for it, as JSON.
+    beside : str or None
+        The canary or shadow beside its live version, as JSON.
+    """
 
     name: str
     created_at: float
@@ -53,6 +61,7 @@ class EndpointRow(Struct, kw_only=True, frozen=True):
     is_held: bool = False
     process: str | None = None
     warning: str = ""
+    beside: str | None = None
 
 
 class ReleaseRow(Struct, kw_only=True):
@@ -277,8 +286,8 @@ class Store:
 
     # -- endpoints
 
-    def save_endpoint(self, row: EndpointRow, release: ReleaseRow | None = None) -> None:
-        """Record what an endpoint shall be, and the release that made it so, in one transaction."""
+    def save_endpoint(self, row: EndpointRow, *history: ReleaseRow) -> None:
+        """Record what an endpoint shall be, and the releases that made it so, in one transaction."""
         values = msgspec.structs.asdict(row)
         with self._write() as connection:
             if connection.execute(select(endpoints.c.name).where(endpoints.c.name == row.name)).first() is None:
@@ -286,7 +295,7 @@ class Store:
             else:
                 values.pop("process")  # written by `save_process` alone
                 connection.execute(update(endpoints).where(endpoints.c.name == row.name).values(**values))
-            if release is not None:
+            for release in history:
                 connection.execute(insert(releases).values(**msgspec.structs.asdict(release)))
         self._n_endpoint_changes += 1
 

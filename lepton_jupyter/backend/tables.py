@@ -98,6 +98,7 @@ endpoints = Table(
     Column("release", Integer, nullable=False),
     Column("process", Text),
     Column("warning", Text, nullable=False, default=""),
+    Column("beside", Text),
 )
 releases = Table(
     "releases",

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from subprocess import Popen
 
@@ -40,6 +41,7 @@ class Watch:
     pause_s: float = FIRST_PAUSE_S
     n_starts: int = 0
     last_error: str = ""
+    is_reconciled: bool = False  # whether what it follows is what the last backend decided
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def forget(self) -> None:
@@ -71,12 +73,10 @@ class Watcher:
     def signature(self, name: str) -> tuple[object, ...]:
         """Return what an endpoint's state hangs on, besides its row; cheap."""
         watch = self.of(name)
-        try:
-            said_at = self.home.endpoint(name).status.stat().st_mtime_ns
-        except OSError:
-            said_at = 0
+        folder = self.home.endpoint(name)
+        said_at = [_written_at(path) for path in (folder.status, folder.figures)]
         has_ended = watch.child is None or watch.child.poll() is not None
-        return self.is_alive(name), said_at, watch.n_starts, watch.last_error, has_ended
+        return self.is_alive(name), *said_at, watch.n_starts, watch.last_error, has_ended
 
     def is_alive(self, name: str) -> bool:
         """Whether the endpoint holds its lock."""
@@ -152,3 +152,10 @@ class Watcher:
 def process_of(row: EndpointRow) -> Identity | None:
     """Return the process that was last started for an endpoint."""
     return Identity(**json.loads(row.process)) if row.process else None
+
+
+def _written_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -262,6 +262,11 @@ class EndpointFolder:
         return self.root / "status.json"
 
     @property
+    def figures(self) -> Path:
+        """``figures.json``: how the live version and the one beside it do. Written by the endpoint."""
+        return self.root / "figures.json"
+
+    @property
     def token(self) -> Path:
         """The owner's token, mode 0600. Written by the backend."""
         return self.root / "token"

@@ -2,7 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
+
+BesideKind = Literal["canary", "shadow"]
+
+
+class Beside(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A second version that an endpoint holds beside the live one.
+
+    Attributes
+    ----------
+    kind : str
+        A canary answers a share of the requests; a shadow is asked the same as the live version, and answers nobody.
+    bundle, manifest_hash : str
+        As in `EndpointConfig`.
+    since : int
+        The release at which it began: the same as long as it lasts.
+    share : float
+        Of the requests, 0–1; 0 for a shadow.
+    """
+
+    kind: BesideKind
+    model: str
+    version: str
+    bundle: str
+    manifest_hash: str
+    since: int
+    share: float = 0.0
 
 
 class EndpointConfig(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -20,6 +48,8 @@ class EndpointConfig(Struct, frozen=True, kw_only=True, omit_defaults=True):
         0: any free one, which the backend then writes down.
     token_hashes : tuple of str
         sha256 of each token that is let in, hexadecimal.
+    beside : Beside or None
+        What is served, or tried, beside it.
     """
 
     name: str
@@ -33,6 +63,7 @@ class EndpointConfig(Struct, frozen=True, kw_only=True, omit_defaults=True):
     host: str = "127.0.0.1"
     max_body_bytes: int = 64 * 2**20
     max_rows: int = 100_000
+    beside: Beside | None = None
 
 
 class EndpointStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -57,6 +57,8 @@ class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         float32 [n_rows, K], little-endian, row by row; empty for a regression.
     status : int
         What the client was answered; from 400 on no row was scored, `n_rows` is 0 and `error` says why.
+    is_shadow : bool
+        Nobody was answered this: a shadow was asked the same beside the live version, whose record has the same id.
     """
 
     request_id: str
@@ -73,6 +75,7 @@ class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     bundle: str = ""
     status: int = 200
     error: str = ""
+    is_shadow: bool = False
 
     @classmethod
     def of_rows(cls, rows: Packed | NDArray[np.float32], **rest: Any) -> LoggedRequest:
@@ -102,6 +105,7 @@ class LoggedBatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     tensor: bytes = b""
     prediction: list[Any] = msgspec.field(default_factory=list)
     probability: bytes = b""
+    is_shadow: bool = False
 
     def requests(self) -> Iterator[LoggedRequest]:
         """Yield them one by one."""
@@ -122,6 +126,7 @@ class LoggedBatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
                 ids=self.ids[place],
                 prediction=self.prediction[start:end],
                 bundle=self.bundle,
+                is_shadow=self.is_shadow,
                 **cut,
             )
 

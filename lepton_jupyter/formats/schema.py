@@ -90,7 +90,37 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Columns of the graph's input ``txt``."""
         return tuple(column for column in self.columns if column.is_text)
 
+    def differences(self, other: Schema) -> list[str]:
+        """Return what keeps the other one from answering the same requests in the same words; nothing where it can.
+
+        Examples
+        --------
+        >>> ours = Schema(columns=(Column(name="age", kind="number"), Column(name="sex", kind="string")))
+        >>> ours.differences(Schema(columns=(Column(name="age", kind="string"), Column(name="bmi", kind="number"))))
+        ["column 'age' is number, then string", "column 'sex' is gone", "column 'bmi' is new"]
+        """
+        ours, theirs = ({column.name: column.kind for column in one.columns} for one in (self, other))
+        found = []
+        for name, kind in ours.items():
+            if name not in theirs:
+                found.append(f"column '{name}' is gone")
+            elif theirs[name] != kind:
+                found.append(f"column '{name}' is {kind}, then {theirs[name]}")
+        found += [f"column '{name}' is new" for name in theirs if name not in ours]
+        known = {*theirs, *other.dropped, other.id_column, None}
+        passed_over = [name for name in (*self.dropped, self.id_column) if name not in known]
+        found += [f"column '{name}' is passed over, then not known" for name in dict.fromkeys(passed_over)]
+        for word in ("task", "targets", "classes", "class_kind", "positive", "tensor_shape"):
+            before, after = getattr(self, word), getattr(other, word)
+            if before != after:
+                found.append(f"{word.replace('_', ' ')}: {_shown(before)}, then {_shown(after)}")
+        return found
+
     @property
     def positive_index(self) -> int:
         """Place of the positive class among `classes`; the last one where none is named."""
         return self.classes.index(self.positive) if self.positive is not None else len(self.classes) - 1
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) and value else str(value or "none")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from lepton_jupyter.core.states import EndpointState, RunState
+from lepton_jupyter.formats.endpoint import BesideKind
 
-PROTOCOL = 2  # raised when a route or a view changes its meaning
+PROTOCOL = 3  # raised when a route or a view changes its meaning
 
 
 class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -141,6 +142,32 @@ class Release(Struct, frozen=True, kw_only=True, omit_defaults=True):
     why: str = ""
 
 
+class BesideView(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A canary or a shadow beside an endpoint's live version.
+
+    Attributes
+    ----------
+    kind : str
+        ``canary`` or ``shadow``.
+    version : str
+        ``NAME@4``.
+    share : float
+        Of the requests that a canary answers, 0–1.
+    n_requests : int
+        That it was asked so far.
+    verdict : str
+        How it does, in words.
+    """
+
+    kind: BesideKind
+    version: str
+    run_id: str
+    started_at: float
+    share: float = 0.0
+    n_requests: int = 0
+    verdict: str = ""
+
+
 class EndpointView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One endpoint, as it stands.
 
@@ -156,6 +183,7 @@ class EndpointView(Struct, frozen=True, kw_only=True, omit_defaults=True):
         ``http://127.0.0.1:PORT``.
     token_path : str
         File of mode 0600 that holds the token.
+    beside : BesideView or None
     """
 
     name: str
@@ -174,6 +202,7 @@ class EndpointView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: Failure | None = None
     history: tuple[Release, ...] = ()
     warning: str = ""
+    beside: BesideView | None = None
 
 
 class JournalEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -221,10 +250,25 @@ class DeviceView(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class DeployRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``POST /v1/endpoints``."""
+    """``POST /v1/endpoints``.
+
+    Attributes
+    ----------
+    canary : float or None
+        Share of the requests that the version answers beside the live one, more than 0 and less than 1.
+    canary_requests, canary_seconds : int, float
+        It takes the live one's place after so many requests and so long, where it is not shown to be worse; None: 500,
+        and a minute.
+    is_shadow : bool
+        Whether it is asked what the live one is asked, and answers nobody.
+    """
 
     name: str
     model: str
     port: int | None = None
     force: str | None = None
     who: str = ""
+    canary: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    canary_requests: Annotated[int, Meta(ge=1)] | None = None
+    canary_seconds: Annotated[float, Meta(ge=0)] | None = None
+    is_shadow: bool = False

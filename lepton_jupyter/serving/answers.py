@@ -46,6 +46,7 @@ class HttpError(Exception):
         self.error = error
         self.faults = faults
         self.headers = headers or []
+        self.version = ""  # whose failure it is, where it is a version's
 
     def answer(self, request_id: str, *, is_v2: bool) -> Answer:
         """Return the body: an object under ``error``; the Open Inference Protocol wants one text there."""

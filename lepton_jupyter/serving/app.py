@@ -9,26 +9,29 @@ import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.endpoint import EndpointConfig
+from lepton_jupyter.formats.figures import Figures
 from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.serving import compression, content, inference, page
 from lepton_jupyter.serving.answers import SAFE, Answer, HttpError, json_answer, refused
-from lepton_jupyter.serving.batching import MAX_ROWS, Batcher
+from lepton_jupyter.serving.batching import MAX_ROWS
 from lepton_jupyter.serving.bodies import Bodies, GoneError, Receive
 from lepton_jupyter.serving.content import Read
 from lepton_jupyter.serving.journal import Journal
+from lepton_jupyter.serving.lanes import Chosen, Lane, Lanes
 from lepton_jupyter.serving.metrics import SCORES, Metrics
 from lepton_jupyter.serving.quick import Quick, Respond
 from lepton_jupyter.serving.release import Release
 from lepton_jupyter.serving.scorer import Outputs
 from lepton_jupyter.serving.tokens import Gate
+from lepton_jupyter.serving.traffic import Traffic, defect
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -73,7 +76,7 @@ class Request(NamedTuple):
 
 
 class App:
-    """Answer requests with the release that is current when they arrive.
+    """Answer requests with a release that is current when they arrive: the live one, or a canary beside it.
 
     Parameters
     ----------
@@ -86,7 +89,7 @@ class App:
 
     def __init__(self, config: EndpointConfig, token_path: Path, journal: Journal) -> None:
         self.config = config
-        self.release: Release | None = None
+        self.lanes: Lanes | None = None  # who answers at this moment; None before anything is loaded
         self.error = ""
         self.quick_urls: dict[bytes, str] = {}  # of requests that may go the short way, and how metrics name them
         self.metrics = Metrics(lambda: journal.n_lost, lambda: self._n_in_flight)
@@ -94,31 +97,23 @@ class App:
         self._journal = journal
         self._prefix = os.urandom(4).hex()  # of the ids of requests that bring none
         self._numbers = count()
-        self._n_cores = max(2, os.cpu_count() or 2)
-        self._scoring = ThreadPoolExecutor(self._n_cores, thread_name_prefix="score")
-        self._reading = ThreadPoolExecutor(self._n_cores, thread_name_prefix="read")
-        self._batcher: Batcher | None = None
+        self._traffic = Traffic(self.metrics, journal)
+        self._reading = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="read")
         self._n_in_flight = 0
         self._bodies = Bodies()
 
-    def serve(self, release: Release) -> None:
-        """Answer with this release from the next request on."""
-        if self._batcher is None or self._batcher.scorer is not release.scorer:
-            self._batcher = Batcher(
-                release.scorer, self._scoring, n_at_once=self._n_cores, on_batch=self.metrics.batched
-            )
-        self.config = release.config
-        self.release = release
-        self.error = ""
+    def serve(self, release: Release, beside: Release | None = None, *, found: Figures | None = None) -> None:
+        """Answer with this release from the next request on, and have one beside it: see `Traffic.serve`."""
+        self.lanes = self._traffic.serve(release, beside, found)
+        self.config, self.error = release.config, ""
         names = dict.fromkeys((release.config.name, release.config.model))
         self.quick_urls = {b"/predict": "/predict", b"/invocations": "/invocations"} | {
             f"/v2/models/{name}/infer".encode(): "/v2/models/NAME/infer" for name in names
         }
-        self.metrics.served(release.config)
 
     def close(self) -> None:
         """End the threads."""
-        self._scoring.shutdown(cancel_futures=True)
+        self._traffic.close()
         self._reading.shutdown(cancel_futures=True)
         self._journal.close()
 
@@ -140,7 +135,7 @@ class App:
             return
         except Exception:
             logger.exception("request %s on %s: a defect of ours", request.request_id, scope["path"])
-            answer = self._refuse(request, route, _ours())
+            answer = self._refuse(request, route, defect())
         self.metrics.answered(route, answer.status, time.perf_counter() - request.started)
         headers = [
             *answer.headers,
@@ -165,26 +160,26 @@ class App:
         None where anything about it is not as it should be: it goes the long way then, which says what.
         """
         started = time.perf_counter()
-        release, route = self.release, self.quick_urls[url]
-        if release is None or self._batcher is None or self._n_in_flight >= MAX_IN_FLIGHT:
+        lanes, route = self.lanes, self.quick_urls[url]
+        if lanes is None or self._n_in_flight >= MAX_IN_FLIGHT:
             return None
         try:
-            self._gate.check(headers.get(b"authorization"), release.config.token_hashes)
+            self._gate.check(headers.get(b"authorization"), self.config.token_hashes)
             if route.startswith("/v2"):
                 read = content.infer_reader(headers, url.decode("ascii").split("/")[3])
             else:
                 read = content.reader(headers, content.READERS[route])
-            asked = read(release, body)
+            request_id = self._request_id(headers)
+            chosen = lanes.choose(read, body, headers=headers, request_id=request_id)
         except Exception:
             return None
-        n_rows = len(asked.rows[0] if isinstance(asked.rows, tuple) else asked.rows)
+        rows = chosen.asked.rows
+        n_rows = len(rows[0] if isinstance(rows, tuple) else rows)
         if n_rows > min(SMALL_ANSWER, MAX_ROWS):
             return None
-        quick = Quick(
-            release, asked, respond, self._end, route=route, request_id=self._request_id(headers), started=started
-        )
+        quick = Quick(chosen, respond, self._end, route=route, request_id=request_id, started=started)
         self._n_in_flight += 1
-        self._batcher.submit_to(quick, asked.rows, n_rows, quick)
+        chosen.lane.batcher.submit_to(quick, rows, n_rows, quick)
         return quick
 
     def _end(self, quick: Quick, found: Outputs | BaseException | None) -> None:
@@ -193,19 +188,18 @@ class App:
         if found is None:
             self.metrics.answered(quick.route, 499, quick.age_s)
             return
-        release, asked, request_id = quick.release, quick.asked, quick.request_id
+        request_id = quick.request_id
         try:
             if isinstance(found, BaseException):
                 raise found
-            answer = asked.write(found, request_id)
+            answer = quick.chosen.asked.write(found, request_id)
         except Exception as error:
-            if not isinstance(error, HttpError):
-                logger.exception("request %s on %s: a defect of ours", request_id, quick.route)
-                error = _ours()
-            self._note_refusal(request_id, quick.started, error)
-            answer = error.answer(request_id, is_v2=quick.route.startswith("/v2"))
+            refusal = self._traffic.failed(quick.chosen, request_id, error)
+            self._note_refusal(request_id, quick.started, refusal)
+            answer = refusal.answer(request_id, is_v2=quick.route.startswith("/v2"))
         else:
-            self._journal.add(release, asked, found, request_id=request_id, latency_ms=1000 * quick.age_s)
+            seconds = quick.age_s
+            self._traffic.answered(quick.chosen, found, request_id, latency_s=seconds, of_body_s=seconds)
         self.metrics.answered(quick.route, answer.status, quick.age_s)
         quick.respond(quick, answer)
 
@@ -220,7 +214,8 @@ class App:
     def _note_refusal(self, request_id: str, started: float, error: HttpError) -> None:
         latency_ms = 1000 * (time.perf_counter() - started)
         said = error.error.message
-        self._journal.add_refused(self.config.version, request_id, latency_ms, status=error.status, error=said)
+        version = error.version or self.config.version
+        self._journal.add_refused(version, request_id, latency_ms, status=error.status, error=said)
 
     async def _answer(self, request: Request, route: str) -> Answer:
         if route == "/" and page.is_wanted(request.headers.get(b"accept") or b""):
@@ -242,7 +237,7 @@ class App:
         return self._answer_about(path)
 
     def _answer_about(self, path: str) -> Answer:
-        is_ready = self.release is not None
+        is_ready = self.lanes is not None
         match path:
             case "/healthz":
                 return json_answer({"live": True})
@@ -256,8 +251,9 @@ class App:
                 return json_answer(self.metrics.statistics(self.config.name, self._serves()))
             case "/v2/repository/index":
                 state = "READY" if is_ready else "UNAVAILABLE"
-                one = {"name": self.config.name, "version": self._serves(), "state": state, "reason": self.error}
-                return json_answer([one])
+                versions = [lane.version for lane in self.lanes.answering] if self.lanes else [self.config.version]
+                one = {"name": self.config.name, "state": state, "reason": self.error}
+                return json_answer([one | {"version": version} for version in versions])
             case "/metrics":
                 return self.metrics.answer()
             case "/openapi.json":
@@ -272,8 +268,8 @@ class App:
             "routes": {path: method for path, method in _ROUTES.items() if path != "/"}
             | {f"/v2/models/{self.config.name}/infer": "POST"},
         }
-        if self.release is not None:
-            schema = self.release.schema
+        if self.lanes is not None:
+            schema = self.lanes.live.release.schema
             about["example"] = {"rows": [_example(schema)]}
             about["columns"] = schema.columns
         return json_answer(about)
@@ -283,30 +279,32 @@ class App:
         known = (self.config.name, self.config.model)
         if name not in known:
             raise refused(404, f"No model named '{name[:64]}'. Known: {', '.join(dict.fromkeys(known))}.")
-        serves = self._serves()
-        if version is not None and version not in (serves, serves.rpartition("@")[2]):
-            raise refused(404, f"No version '{version[:64]}' of '{name}'. Known: {serves}.")
+        lane = None
+        if version is not None:
+            lane = self._ready().named(version)
+            if lane is None:
+                versions = ", ".join(one.version for one in self._ready().answering)
+                raise refused(404, f"No version '{version[:64]}' of '{name}'. Known: {versions}.")
         if action == "/ready":
-            is_ready = self.release is not None
+            is_ready = self.lanes is not None
             return json_answer({"name": name, "ready": is_ready}, 200 if is_ready else 503)
         if action == "/stats":
-            return json_answer(self.metrics.statistics(name, serves))
+            return json_answer(self.metrics.statistics(name, lane.version if lane else self._serves()))
         if action == "/infer":
-            return await self._score(request, content.infer_reader(request.headers, name))
-        return json_answer(inference.metadata(self._ready(), name))
+            return await self._score(request, content.infer_reader(request.headers, name), pinned=lane)
+        return json_answer(inference.metadata((lane or self._ready().live).release, name))
 
     def _document(self) -> dict[str, Any]:
         from lepton_jupyter.serving import openapi  # a lazy import: few ask for it
 
-        return openapi.describe(self._ready(), self.config.name)
+        return openapi.describe(self._ready().live.release, self.config.name)
 
     def _serves(self) -> str:
-        return (self.release.config if self.release else self.config).version
+        return self.lanes.live.version if self.lanes is not None else self.config.version
 
-    async def _score(self, request: Request, read: Read) -> Answer:
-        """Read the rows, score them beside those of others, and answer; with the release of this moment."""
-        release, batcher = self._ready(), self._batcher
-        assert batcher is not None
+    async def _score(self, request: Request, read: Read, *, pinned: Lane | None = None) -> Answer:
+        """Read the rows, score them beside those of others, and answer; with a release of this moment."""
+        lanes = self._ready()
         coding = content.coding_of(request.headers)
         if self._n_in_flight >= MAX_IN_FLIGHT:
             raise refused(
@@ -315,50 +313,58 @@ class App:
         self._n_in_flight += 1
         body = b""
         try:
-            body = await self._bodies.read(request.receive, request.headers, release.config.max_body_bytes)
-            if coding:
-                asked = await self._in_thread(content.read_compressed, read, release, body, coding)
-            elif len(body) <= SMALL_BODY:
-                asked = read(release, body)
-            else:
-                asked = await self._in_thread(read, release, body)
-            try:
-                # uvicorn's `receive` is a method of what knows that the client is gone
-                outputs = await batcher.submit(asked.rows, getattr(request.receive, "__self__", None))
-            except asyncio.CancelledError as error:
-                if getattr(getattr(request.receive, "__self__", None), "disconnected", False):
-                    raise GoneError from error
-                raise
-            if len(outputs.prediction) <= SMALL_ANSWER:
-                answer = asked.write(outputs, request.request_id)
-            else:
-                answer = await self._in_thread(asked.write, outputs, request.request_id)
+            body = await self._bodies.read(request.receive, request.headers, self.config.max_body_bytes)
+            began = time.perf_counter()
+            choose = partial(
+                lanes.choose,
+                content.uncompressing(read, coding),
+                body,
+                headers=request.headers,
+                request_id=request.request_id,
+                pinned=pinned,
+            )
+            chosen = choose() if not coding and len(body) <= SMALL_BODY else await self._in_thread(choose)
+            outputs, answer = await self._answer_rows(request, chosen)
             if len(answer.body) >= compression.SMALL and b"accept-encoding" in request.headers:
                 answer = await self._in_thread(compression.compressed, answer, request.headers[b"accept-encoding"])
         finally:
             self._bodies.release(body)
             self._n_in_flight -= 1
-        latency_ms = 1000 * (time.perf_counter() - request.started)
-        self._journal.add(release, asked, outputs, request_id=request.request_id, latency_ms=latency_ms)
+        now = time.perf_counter()
+        self._traffic.answered(
+            chosen, outputs, request.request_id, latency_s=now - request.started, of_body_s=now - began
+        )
         return answer
+
+    async def _answer_rows(self, request: Request, chosen: Chosen) -> tuple[Outputs, Answer]:
+        """Return what was found for the rows, and the answer that says it."""
+        asked = chosen.asked
+        try:
+            # uvicorn's `receive` is a method of what knows that the client is gone
+            outputs = await chosen.lane.batcher.submit(asked.rows, getattr(request.receive, "__self__", None))
+            if len(outputs.prediction) <= SMALL_ANSWER:
+                return outputs, asked.write(outputs, request.request_id)
+            return outputs, await self._in_thread(asked.write, outputs, request.request_id)
+        except asyncio.CancelledError as error:
+            if getattr(getattr(request.receive, "__self__", None), "disconnected", False):
+                raise GoneError from error
+            raise
+        except Exception as error:
+            raise self._traffic.failed(chosen, request.request_id, error) from None
 
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reading, work, *args)
 
-    def _ready(self) -> Release:
-        if self.release is None:
+    def _ready(self) -> Lanes:
+        if self.lanes is None:
             raise refused(
                 503, self.error or "The endpoint is starting.", "Ask again.", headers=[(b"retry-after", b"1")]
             )
-        return self.release
+        return self.lanes
 
 
 def _example(schema: Schema) -> Any:
     return dict(schema.example) if schema.tensor_shape is None else np.zeros(schema.tensor_shape).tolist()
-
-
-def _ours() -> HttpError:
-    return HttpError(500, LeptonError("The endpoint failed; its log has the reason.", code="failed"))
 
 
 def _route(path: str) -> str:

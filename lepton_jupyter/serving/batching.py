@@ -76,6 +76,8 @@ class Batcher:
         How long rows may wait and be scored; then their request is answered 504.
     on_batch : callable, optional
         Told of each batch: how many requests, how many rows, seconds since the first of them came.
+    is_inline : bool
+        Whether short runs take place in the caller's thread.
     """
 
     def __init__(
@@ -86,10 +88,13 @@ class Batcher:
         n_at_once: int = 1,
         timeout_s: float = 30.0,
         on_batch: Callable[[int, int, float], None] | None = None,
+        is_inline: bool = True,
     ) -> None:
         self.scorer = scorer
         self.timeout_s = timeout_s
-        self._pool, self._n_at_once, self._on_batch = pool, n_at_once, on_batch
+        self.on_batch = on_batch
+        self._pool, self._n_at_once = pool, n_at_once
+        self._inline_s = INLINE_S if is_inline else -1.0
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[int, list[_Waiting]] = {}  # by their ids: rows cannot be compared
         self._is_due = False
@@ -146,7 +151,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         batch, n_rows = self._take()
         if batch:
-            if self.scorer.seconds(n_rows) <= INLINE_S:
+            if self.scorer.seconds(n_rows) <= self._inline_s:
                 self._finish(batch, n_rows, _score(self.scorer, batch))
             else:
                 self._running[id(batch)] = batch
@@ -180,8 +185,8 @@ class Batcher:
                 waiting.future.set_exception(outputs)
             else:
                 waiting.future.set_result(outputs)
-        if self._on_batch is not None:
-            self._on_batch(len(batch), n_rows, perf_counter() - batch[0].since)
+        if self.on_batch is not None:
+            self.on_batch(len(batch), n_rows, perf_counter() - batch[0].since)
 
     def _sweep(self) -> None:
         """Give up on those that have waited too long."""

@@ -34,8 +34,11 @@ def coding_of(headers: Headers) -> bytes:
     return coding
 
 
-def read_compressed(read: Read, release: Release, body: bytes, coding: bytes) -> Asked:
-    return read(release, compression.decompressed(body, coding, release.config.max_body_bytes))
+def uncompressing(read: Read, coding: bytes) -> Read:
+    """Return what reads a body that is compressed so; empty: it is not."""
+    if not coding:
+        return read
+    return lambda release, body: read(release, compression.decompressed(body, coding, release.config.max_body_bytes))
 
 
 def reader(headers: Headers, readers: Mapping[bytes, Read]) -> Read:

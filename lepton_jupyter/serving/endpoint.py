@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -17,13 +18,15 @@ from lepton_jupyter.core.paths import EndpointFolder
 from lepton_jupyter.core.processes import Lock
 from lepton_jupyter.formats.bundle import encode
 from lepton_jupyter.formats.endpoint import EndpointConfig, EndpointStatus
+from lepton_jupyter.formats.figures import Figures
 from lepton_jupyter.serving.app import App
 from lepton_jupyter.serving.journal import Journal
 from lepton_jupyter.serving.listener import Listener
-from lepton_jupyter.serving.release import load
+from lepton_jupyter.serving.release import take
 from lepton_jupyter.serving.trial import Trials
 
 LOOK_PAUSE_S = 0.1
+TELL_PAUSE_S = 1.0  # between two figures of a canary
 LOCK_PAUSE_S = 1.0
 EXIT_NO_CONFIG = 2
 EXIT_NO_PORT = 3
@@ -48,6 +51,7 @@ class Endpoint:
         self._seen: tuple[int, int, int] | None = None
         self._ending = asyncio.Event()
         self._trials = Trials(folder)
+        self._told: Figures | None = None
 
     async def run(self) -> int:
         """Serve until told to end; return the exit code: 0, 2 without a configuration, 3 without its port."""
@@ -67,12 +71,13 @@ class Endpoint:
         self._app = App(config, self.folder.token, Journal(self.folder.requests))
         self._write_status(config, "starting")
         await self._listener.start(self._app)
-        tasks = [asyncio.create_task(self._follow(config)), asyncio.create_task(self._watch_lock())]
+        tasks = [asyncio.create_task(work) for work in (self._follow(config), self._watch_lock(), self._tell_on())]
         await self._ending.wait()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._listener.stop()
+        await self._tell()
         self._app.close()
         return 0
 
@@ -97,21 +102,24 @@ class Endpoint:
 
     async def _take(self, config: EndpointConfig) -> None:
         """Load what `config` names and serve it; where that fails, say so and serve on what is there."""
-        current = self._app.release
+        lanes = self._app.lanes
+        current = lanes.live.release if lanes is not None else None
+        known = [lanes.live.release, *([lanes.beside.release] if lanes.beside else [])] if lanes is not None else []
         try:
             listener = self._listener_for(config)
             try:
                 await self._trials.settle(config.bundle, config.manifest_hash)
-                follow = current.follow if current is not None else load
-                release = await asyncio.to_thread(follow, config)
+                refused = await self._refused_beside(config)
+                if refused is not None and known:
+                    raise refused
+                asked = config if refused is None else msgspec.structs.replace(config, beside=None)
+                taken = await asyncio.to_thread(take, asked, known)
             except BaseException:
                 if listener is not None:
                     await listener.stop()
                 raise
         except Exception as error:  # a release may fail in any way; what is served must not
-            message = error.message if isinstance(error, LeptonError) else f"{type(error).__name__}: {error}"
-            defect = None if isinstance(error, LeptonError) else error
-            logger.warning("release %s cannot be taken: %s", config.release, message, exc_info=defect)
+            message = _told_of(error, config)
             if current is None:
                 self._app.config = config  # who is let in may have changed, and a next release may be right
                 self._app.error = message
@@ -119,15 +127,31 @@ class Endpoint:
             else:
                 self._write_status(current.config, "ready", error=message, error_release=config.release)
             return
-        self._app.serve(release)
+        self._app.serve(taken.live, taken.beside, found=self._read_figures() if lanes is None else None)
+        if taken.beside is None:
+            with contextlib.suppress(OSError):
+                self.folder.figures.unlink(missing_ok=True)
         if current is None:
             _calm_collector()
         if listener is not None:
             before, self._listener = self._listener, listener
             await listener.start(self._app)
             await before.stop()
-        self._write_status(config, "ready")
-        logger.info("release %s: %s on port %s", config.release, config.version, self._listener.port)
+        reason = refused or taken.trouble
+        trouble = _told_of(reason, config) if reason is not None else ""
+        self._write_status(config, "ready", error=trouble, error_release=config.release if trouble else None)
+        beside = f", {config.beside.kind} {config.beside.version}" if config.beside and taken.beside else ""
+        logger.info("release %s: %s%s on port %s", config.release, config.version, beside, self._listener.port)
+
+    async def _refused_beside(self, config: EndpointConfig) -> LeptonError | None:
+        """Return why the version beside the live one did not pass its trial; None where it did, or there is none."""
+        if config.beside is None:
+            return None
+        try:
+            await self._trials.settle(config.beside.bundle, config.beside.manifest_hash)
+        except LeptonError as error:
+            return error
+        return None
 
     def _listener_for(self, config: EndpointConfig) -> Listener | None:
         """Return a new listener where another port is wanted, else None.
@@ -140,6 +164,32 @@ class Endpoint:
         if config.port in (0, self._listener.port):
             return None
         return Listener(config.host, config.port)
+
+    async def _tell_on(self) -> None:
+        while True:
+            await asyncio.sleep(TELL_PAUSE_S)
+            await self._tell()
+
+    async def _tell(self) -> None:
+        """Write how the live version and the one beside it do, where there is anything new."""
+        comparison = self._app.lanes.comparison if self._app.lanes is not None else None
+        if comparison is None:
+            return
+        found = comparison.figures()
+        if self._told is not None and msgspec.structs.replace(found, at=self._told.at) == self._told:
+            return
+        try:
+            await asyncio.to_thread(write_atomic, self.folder.figures, encode(found), is_durable=False)
+        except OSError as reason:
+            logger.warning("%s cannot be written: %s", self.folder.figures, reason)
+            return
+        self._told = found
+
+    def _read_figures(self) -> Figures | None:
+        try:
+            return msgspec.json.decode(self.folder.figures.read_bytes(), type=Figures)
+        except (OSError, msgspec.DecodeError):
+            return None
 
     async def _watch_lock(self) -> None:
         while not self.lock.is_swept():
@@ -185,3 +235,11 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+def _told_of(error: Exception, config: EndpointConfig) -> str:
+    """Log why a release cannot be taken, and return it."""
+    is_ours = isinstance(error, LeptonError)
+    message = error.message if isinstance(error, LeptonError) else f"{type(error).__name__}: {error}"
+    logger.warning("release %s cannot be taken: %s", config.release, message, exc_info=None if is_ours else error)
+    return message

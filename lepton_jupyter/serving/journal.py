@@ -30,6 +30,7 @@ class _Answered(NamedTuple):
     request_id: str
     latency_ms: float
     at: float
+    is_shadow: bool
 
 
 class Journal:
@@ -56,10 +57,19 @@ class Journal:
         """Requests that are in no segment: dropped, or not taken by the disk."""
         return self.n_dropped + self._writer.n_lost
 
-    def add(self, release: Release, asked: Asked, outputs: Outputs, *, request_id: str, latency_ms: float) -> None:
-        """Hand over one answered request."""
+    def add(
+        self,
+        release: Release,
+        asked: Asked,
+        outputs: Outputs,
+        *,
+        request_id: str,
+        latency_ms: float,
+        is_shadow: bool = False,
+    ) -> None:
+        """Hand over one answered request, or what a shadow says to it."""
         if self._has_room(len(outputs.prediction)):
-            self._waiting.append(_Answered(release, asked, outputs, request_id, latency_ms, time.time()))
+            self._waiting.append(_Answered(release, asked, outputs, request_id, latency_ms, time.time(), is_shadow))
 
     def add_refused(self, version: str, request_id: str, latency_ms: float, *, status: int, error: str) -> None:
         """Hand over one request for rows that was refused, or failed."""
@@ -97,7 +107,7 @@ class Journal:
         self._writer.close()
 
     def _write_some(self) -> int:
-        """Write what goes into the next frame; return how many rows that was, a refusal counted as one."""
+        """Write the next frame of each version; return how many rows that was, a refusal counted as one."""
         first = self._waiting.popleft()
         if isinstance(first, LoggedRequest):
             self._writer.write(first)
@@ -106,12 +116,16 @@ class Journal:
         n_rows = len(first.outputs.prediction)
         while self._waiting and n_rows < FRAME_ROWS and len(together) < FRAME_REQUESTS:
             following = self._waiting[0]
-            if isinstance(following, LoggedRequest) or following.release is not first.release:
+            if isinstance(following, LoggedRequest):
                 break
             together.append(following)
             n_rows += len(following.outputs.prediction)
             self._waiting.popleft()
-        self._writer.write(_record(together))
+        frames: dict[tuple[int, bool], list[_Answered]] = {}
+        for each in together:  # two versions may answer by turns
+            frames.setdefault((id(each.release), each.is_shadow), []).append(each)
+        for frame in frames.values():
+            self._writer.write(_record(frame))
         return n_rows
 
 
@@ -132,6 +146,7 @@ def _record(together: Sequence[_Answered]) -> LoggedBatch:
         bundle=release.config.bundle.rpartition("/")[2],
         prediction=prediction,
         probability=joined(shares, "<f4"),
+        is_shadow=together[0].is_shadow,
         **packed_fields([each.asked.rows for each in together]),
     )
 

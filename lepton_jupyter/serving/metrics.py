@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from lepton_jupyter.formats.endpoint import EndpointConfig
 from lepton_jupyter.serving.answers import Answer
+from lepton_jupyter.serving.tally import Comparison
 
 SCORES = ("/predict", "/invocations", "/v2/models/NAME/infer")
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -47,6 +48,11 @@ class Metrics:
         Returns how many answered requests are in no segment of the request log.
     in_flight : callable
         Returns how many predictions are under way or wait.
+
+    Attributes
+    ----------
+    comparison : Comparison or None
+        Of the version that is served and the one beside it.
     """
 
     def __init__(self, lost: Callable[[], int], in_flight: Callable[[], int]) -> None:
@@ -55,7 +61,10 @@ class Metrics:
         self._n_requests: defaultdict[tuple[str, int], int] = defaultdict(int)
         self._seconds: defaultdict[str, _Histogram] = defaultdict(lambda: _Histogram(BUCKETS_S))
         self._batch_rows, self._batch_seconds = _Histogram(BUCKETS_ROWS), _Histogram(BUCKETS_S)
-        self._n_rows = self._n_batches = 0
+        self._n_batches = 0
+        self._n_rows: defaultdict[str, int] = defaultdict(int)  # by version
+        self._n_failures: defaultdict[str, int] = defaultdict(int)
+        self.comparison: Comparison | None = None
         self._outcomes = {"success": [0, 0.0], "fail": [0, 0.0]}  # of requests for rows: how many, seconds
         self._last_at = 0.0
         ProcessCollector(registry=self.registry)
@@ -81,9 +90,13 @@ class Metrics:
             outcome[0] += 1
             outcome[1] += seconds
 
-    def batched(self, n_requests: int, n_rows: int, seconds: float) -> None:
-        """Count one batch."""
-        self._n_rows += n_rows
+    def failed(self, version: str) -> None:
+        """Count a request that a version could not answer."""
+        self._n_failures[version] += 1
+
+    def batched(self, version: str, n_requests: int, n_rows: int, seconds: float) -> None:
+        """Count one batch of a version."""
+        self._n_rows[version] += n_rows
         self._n_batches += 1
         self._last_at = time.time()
         self._batch_rows.observe(n_rows)
@@ -100,7 +113,7 @@ class Metrics:
                     "name": name,
                     "version": version,
                     "last_inference": int(self._last_at * 1000),
-                    "inference_count": self._n_rows,
+                    "inference_count": sum(self._n_rows.values()),
                     "execution_count": self._n_batches,
                     "inference_stats": outcomes,
                     "batch_stats": [],
@@ -122,7 +135,10 @@ class Metrics:
         for route, histogram in self._seconds.items():
             histogram.add_to(seconds, (route,))
         yield seconds
-        yield CounterMetricFamily("lepton_rows", "Rows scored.", value=self._n_rows)
+        yield _by_version("lepton_rows", "Rows scored, by version.", self._n_rows)
+        yield _by_version("lepton_failures", "Requests answered 5xx by a version.", self._n_failures)
+        if self.comparison is not None:
+            yield from _beside(self.comparison)
         for name, told, histogram in (
             ("lepton_batch_rows", "Rows that were scored together.", self._batch_rows),
             ("lepton_batch_seconds", "From a batch's first request to its outputs.", self._batch_seconds),
@@ -140,3 +156,26 @@ class Metrics:
     def answer(self) -> Answer:
         """Return all of them as text."""
         return Answer(200, generate_latest(self.registry), [(b"content-type", CONTENT_TYPE)])
+
+
+def _by_version(name: str, told: str, counts: dict[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, told, labels=("version",))
+    for version, count in counts.items():
+        family.add_metric((version,), count)
+    return family
+
+
+def _beside(comparison: Comparison) -> Iterator[Metric]:
+    """Yield what there is to say of a canary or a shadow."""
+    about = comparison.about
+    if about.kind == "canary":
+        share = GaugeMetricFamily("lepton_canary_share", "Share of the requests that it answers.", labels=("version",))
+        share.add_metric((about.version,), about.share)
+        yield share
+        return
+    yield _by_version("lepton_shadow_rows", "Rows that a shadow scored too.", {about.version: comparison.n_compared})
+    told = "Requests that a shadow could not take: too many waited."
+    yield _by_version("lepton_shadow_dropped", told, {about.version: comparison.n_dropped})
+    agreed = GaugeMetricFamily("lepton_shadow_agreement_share", "Rows in which both say the same.", labels=("version",))
+    agreed.add_metric((about.version,), comparison.agreement_share)
+    yield agreed

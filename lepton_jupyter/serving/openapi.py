@@ -41,6 +41,7 @@ REFUSALS = {
     503: "The endpoint is starting, or too much is under way.",
     504: "The rows were not scored in time.",
 }
+_KEY = "While there is a canary, requests of the same key are answered by the same version."
 _ID = {"request_id": {"type": "string"}}
 
 
@@ -284,6 +285,7 @@ def _scoring(name: str, summary: str, bodies: Record, answer: str, *, error: str
     return {
         "operationId": name,
         "summary": summary,
+        "parameters": [{"name": "X-Lepton-Key", "in": "header", "schema": {"type": "string"}, "description": _KEY}],
         "requestBody": {"required": True, "content": bodies},
         "responses": {
             "200": {

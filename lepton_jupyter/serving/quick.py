@@ -6,8 +6,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 from lepton_jupyter.serving.answers import Answer
-from lepton_jupyter.serving.predict import Asked
-from lepton_jupyter.serving.release import Release
+from lepton_jupyter.serving.lanes import Chosen
 from lepton_jupyter.serving.scorer import Outputs
 
 Respond = Callable[["Quick", Answer], None]
@@ -27,14 +26,13 @@ class Quick:
     """
 
     __slots__ = (
-        "_is_over", "asked", "disconnected", "keep_alive", "on_end", "release", "request_id", "respond",
-        "response_complete", "route", "started",
+        "_is_over", "chosen", "disconnected", "keep_alive", "on_end", "request_id", "respond", "response_complete",
+        "route", "started",
     )  # fmt: skip
 
     def __init__(
         self,
-        release: Release,
-        asked: Asked,
+        chosen: Chosen,
         respond: Respond,
         on_end: Callable[[Quick, Outputs | BaseException | None], None],
         *,
@@ -42,7 +40,7 @@ class Quick:
         request_id: str,
         started: float,
     ) -> None:
-        self.release, self.asked = release, asked
+        self.chosen = chosen
         self.route, self.request_id, self.started = route, request_id, started
         self.respond, self.on_end = respond, on_end
         self._is_over = False

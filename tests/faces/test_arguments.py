@@ -42,6 +42,10 @@ NONSENSE = [
     ("train Net Other --data x", "Other", "Usage"),
     ("evaluate Net --require roc_auc >= 0.9", ">= 0.9", "quotes"),
     ("deploy Net --as d --port 99999", "99999", "at most 65535"),
+    ("deploy Net --as d --canary 0", "'0'", "more than 0 and less than 1"),
+    ("deploy Net --as d --canary 1.5", "1.5", "more than 0 and less than 1"),
+    ("deploy Net --as d --canary nan", "nan", "more than 0 and less than 1"),
+    ("deploy Net --as d --canary 0.1 --canary-requests 0", "--canary-requests", "at least 1"),
     ("show --ref x", "--ref", "without a flag"),
 ]
 

@@ -26,7 +26,7 @@ from lepton_jupyter.faces.objects.when import span
 from lepton_jupyter.formats.evaluation import Comparison, EvaluationRecord, Interval, Requirement
 from lepton_jupyter.formats.records import DatasetRecord, Finding
 from lepton_jupyter.formats.schema import Column, Schema
-from lepton_jupyter.formats.views import EndpointView, Failure, Release, RunView, VersionView
+from lepton_jupyter.formats.views import BesideView, EndpointView, Failure, Release, RunView, VersionView
 
 EVIL = "<script>alert('x')</script>"
 EVENTS = [
@@ -122,6 +122,8 @@ def _things(tmp_path: Path) -> list[Any]:
     endpoint = EndpointView(
         name="e", state="ready", version="Net@3", model="Net", run_id="ab12", url="http://127.0.0.1:1", port=1,
         token_path="/a b/token", folder="", created_at=1.0, warning=EVIL,
+        beside=BesideView(kind="canary", version="Net@4", run_id="cd34", started_at=1.0, share=0.1, n_requests=312,
+                          verdict=EVIL),
         history=(Release(at=1.0, action="deploy", version="Net@1"), Release(at=2.0, action=EVIL, version="Net@3")),
     )  # fmt: skip
     table = Table("runs", [1], columns=("a", EVIL), rows=[(EVIL, 0.25)], pills=("a",))
@@ -147,6 +149,7 @@ def test_text_says_what_the_card_says(tmp_path: Path) -> None:
     )
     assert "champion PASS" in version and "not deployable" in version
     assert "http://127.0.0.1:1" in endpoint and "'/a b/token'" in endpoint
+    assert "canary: Net@4: 0.1 of the requests, 312 so far · " in endpoint
 
 
 def test_an_evaluation_gives_plain_floats_that_json_takes() -> None:

@@ -139,6 +139,9 @@ def _what_is_refused(person: Typing) -> None:
     assert "no kind of table" in person.refused("%lepton predict Net new_patients.csv --to scored.xls")
     assert "unknown_word" in person.refused("lepton.evaluate('Net', unknown_word=1)")
     assert "Known: Net" in person.refused("%lepton deploy Missing --as x")
+    assert "'x' serves nothing" in person.refused("%lepton deploy Net --as x --canary 0.1")
+    assert "serves Net@1 already" in person.refused("%lepton deploy Net --as diagnosis --shadow")
+    assert "not both" in person.refused("%lepton deploy Net --as diagnosis --shadow --canary 0.1")
     assert len(person("lepton.runs()")) == n_runs
     assert len(person("lepton.datasets()")) == 1
 

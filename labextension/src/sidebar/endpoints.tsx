@@ -16,7 +16,7 @@ export function Endpoints(props: { endpoints: IEndpoint[] }): JSX.Element {
 function EndpointRow(props: { endpoint: IEndpoint }): JSX.Element {
   const { trans } = useHere();
   const { endpoint } = props;
-  const { name } = endpoint;
+  const { name, beside } = endpoint;
   const ref = `endpoint/${name}`;
   const isUp = endpoint.state !== 'stopped';
   const menu: Entry[] = [
@@ -36,6 +36,7 @@ function EndpointRow(props: { endpoint: IEndpoint }): JSX.Element {
       facts={[
         endpoint.follows && trans.__('follows %1', endpoint.follows),
         endpoint.is_held && trans.__('held'),
+        beside && `${beside.kind} ${beside.version}`,
         endpoint.url.replace(/^https?:\/\//, '')
       ]}
       trouble={endpoint.error?.message ?? endpoint.warning}
@@ -43,6 +44,7 @@ function EndpointRow(props: { endpoint: IEndpoint }): JSX.Element {
       details={[
         [trans.__('address'), endpoint.url],
         [trans.__('serves'), endpoint.version],
+        [beside?.kind ?? '', beside?.verdict ?? ''],
         [trans.__('restarts'), endpoint.n_restarts ? String(endpoint.n_restarts) : '']
       ]}
     />

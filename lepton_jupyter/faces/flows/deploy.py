@@ -20,12 +20,16 @@ from lepton_jupyter.stages.evaluate.spec import Evaluate
 
 
 def deploy(asker: Asker, spec: Deploy, objects: Mapping[str, Any]) -> Endpoint:
-    """Serve a version as an endpoint, and return it when it is ready."""
+    """Serve a version as an endpoint, or beside its live version, and return it when it is ready."""
     name = check_name(spec.as_, "endpoint")
+    _check_beside(asker, spec)
     version = allowed_version(asker, spec.model, force=spec.force)
     ref = parse(spec.model)
     model = f"{version.model}@{ref.alias}" if ref.alias else version.ref
-    request = DeployRequest(name=name, model=model, port=spec.port, force=spec.force, who=who())
+    request = DeployRequest(
+        name=name, model=model, port=spec.port, force=spec.force, who=who(), canary=spec.canary,
+        canary_requests=spec.canary_requests, canary_seconds=spec.canary_seconds, is_shadow=spec.shadow,
+    )  # fmt: skip
     return endpoint_of(asker, asker.client.deploy(request))
 
 
@@ -50,6 +54,18 @@ def allowed_version(asker: Asker, model: str, *, force: str | None, verb: str = 
     if decision.warning:
         asker.warn(decision.warning)
     return version
+
+
+def _check_beside(asker: Asker, spec: Deploy) -> None:
+    """Refuse flags that cannot go together, and a canary of nothing, before the version is judged for it."""
+    from lepton_jupyter.stages.deploy.canary import check_flags, nothing_live
+
+    check_flags(canary=spec.canary, requests=spec.canary_requests, seconds=spec.canary_seconds, is_shadow=spec.shadow)
+    if spec.canary is None and not spec.shadow:
+        return
+    live = [view for view in asker.client.endpoints() if view.name == spec.as_ and view.state != "stopped"]
+    if not live:
+        raise nothing_live(spec.as_, find_version(asker, spec.model).ref, "shadow" if spec.shadow else "canary")
 
 
 def _evaluate_first(asker: Asker, version: VersionView) -> None:

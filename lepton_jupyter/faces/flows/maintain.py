@@ -35,8 +35,13 @@ def _plain(text: str) -> str:
 
 
 def rollback(asker: Asker, spec: Rollback, objects: Mapping[str, Any]) -> Endpoint:
-    """Put an endpoint back to its last version and hold it there."""
-    return endpoint_of(asker, asker.client.rollback(parse(spec.endpoint, "endpoint").name))
+    """Put an endpoint back to its last version and hold it there; where a canary or a shadow is, end that."""
+    name = parse(spec.endpoint, "endpoint").name
+    beside = asker.client.endpoint(name).beside
+    view = asker.client.rollback(name)
+    if beside is not None:
+        asker.say(f"{beside.version}, the {beside.kind} of {name}, was ended: {view.version} serves alone.")
+    return endpoint_of(asker, view)
 
 
 def delete(asker: Asker, spec: Delete, objects: Mapping[str, Any]) -> Text:

@@ -12,7 +12,7 @@ from lepton_jupyter.faces.flows.deploy import endpoint_of
 from lepton_jupyter.faces.objects.dataset import DatasetCard
 from lepton_jupyter.faces.objects.run import Run
 from lepton_jupyter.faces.objects.table import Table
-from lepton_jupyter.faces.objects.version import Endpoint, Version
+from lepton_jupyter.faces.objects.version import Endpoint, Version, described
 from lepton_jupyter.faces.objects.when import clock, span
 from lepton_jupyter.formats.records import DatasetRecord
 from lepton_jupyter.formats.views import DeviceView, RunView, VersionView
@@ -112,9 +112,17 @@ def endpoints(asker: Asker, spec: Verb, objects: Mapping[str, Any]) -> Table[End
     return Table(
         "endpoints",
         found,
-        columns=("endpoint", "state", "serves", "follows", "address", "held"),
+        columns=("endpoint", "state", "serves", "beside it", "follows", "address", "held"),
         rows=[
-            (item.name, view.state, view.version, item.follows, view.url, "rolled back" if view.is_held else "")
+            (
+                item.name,
+                view.state,
+                view.version,
+                described(view.beside, is_short=True) if view.beside else "",
+                item.follows,
+                view.url,
+                "rolled back" if view.is_held else "",
+            )
             for item, view in zip(found, views, strict=True)
         ],
         pills=("state",),

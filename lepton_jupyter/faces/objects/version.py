@@ -11,7 +11,7 @@ from lepton_jupyter.faces.objects import html
 from lepton_jupyter.faces.objects.journal import Journal
 from lepton_jupyter.faces.objects.shown import Shown
 from lepton_jupyter.faces.objects.when import clock
-from lepton_jupyter.formats.views import EndpointView, VersionView
+from lepton_jupyter.formats.views import BesideView, EndpointView, VersionView
 
 if TYPE_CHECKING:
     from lepton_jupyter.faces.asker import Asker
@@ -132,6 +132,14 @@ class Version(Shown):
         )
 
 
+def described(beside: BesideView, *, is_short: bool = False) -> str:
+    """Return a canary or a shadow in words: its version, share and requests, and how it does."""
+    share = f" {beside.share:.3g} of the requests" if beside.kind == "canary" else ""
+    if is_short:
+        return f"{beside.kind} {beside.version}{share.removesuffix(' of the requests')}"
+    return f"{beside.version}{':' if share else ''}{share}, {beside.n_requests:,} so far · {beside.verdict}"
+
+
 class Endpoint(Shown):
     """A version behind an address."""
 
@@ -171,6 +179,12 @@ class Endpoint(Shown):
         """``NAME@champion`` where it follows an alias."""
         alias = (self.view.follows or "").rpartition("@")[2]
         return f"{self.view.model}@{alias}" if alias else None
+
+    @property
+    def beside(self) -> BesideView | None:
+        """Its canary or shadow: ``kind``, ``version``, ``share``, ``n_requests``, ``verdict``; looked up anew."""
+        self.view = self._asker.client.endpoint(self.name)
+        return self.view.beside
 
     @property
     def token_path(self) -> Path:
@@ -219,6 +233,7 @@ class Endpoint(Shown):
             ("serves", view.version),
             ("follows", self.follows),
             ("held", "rolled back; until the next promote or deploy" if view.is_held else None),
+            *((beside.kind, described(beside)) for beside in (view.beside,) if beside is not None),
             ("restarts", view.n_restarts or None),
             ("token", view.token_path),
         ]

@@ -18,6 +18,8 @@ class Deploy(Verb, kw_only=True, frozen=True):
     examples: ClassVar[tuple[str, ...]] = (
         "deploy TumorNet --as diagnosis",
         "deploy TumorNet@champion --as diagnosis --port 8500",
+        "deploy TumorNet@4 --as diagnosis --canary 0.1",
+        "deploy TumorNet@4 --as diagnosis --shadow",
     )
 
     model: Annotated[str, Help("NAME, NAME@3 or NAME@champion (then it follows the alias)")]
@@ -25,6 +27,19 @@ class Deploy(Verb, kw_only=True, frozen=True):
     port: Annotated[
         Annotated[int, Meta(ge=1, le=65535)] | None, Help("port on 127.0.0.1; else a free one, kept over restarts")
     ] = None
+    canary: Annotated[
+        Annotated[float, Meta(gt=0, lt=1)] | None,
+        Help("share of the requests that it answers beside the live version, until its figures promote it or end it"),
+    ] = None
+    canary_requests: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Help("requests of a canary before it is promoted; else 500")
+    ] = None
+    canary_seconds: Annotated[
+        Annotated[float, Meta(ge=0)] | None, Help("seconds of a canary before it is promoted; else 60")
+    ] = None
+    shadow: Annotated[
+        bool, Help("ask it what the live version is asked, and compare; nobody waits for what it says")
+    ] = False
     force: Annotated[str | None, Help("deploy a version that failed its evaluation; the reason is recorded")] = None
 
 

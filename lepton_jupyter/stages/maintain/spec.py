@@ -45,7 +45,7 @@ class Rollback(Verb, kw_only=True, frozen=True):
 
     verb: ClassVar[str] = "rollback"
     does: ClassVar[str] = (
-        "Put an endpoint back to its last version, and hold it there until the next promote or deploy."
+        "End an endpoint's canary or shadow; without one, put it back to its last version and hold it there."
     )
     positional: ClassVar[tuple[str, ...]] = ("endpoint",)
     examples: ClassVar[tuple[str, ...]] = ("rollback diagnosis",)

@@ -128,13 +128,14 @@ def read_window(home: Home, endpoint: str, start: float, end: float) -> MonitorW
 
 
 def read_log(folder: Path, start: float, end: float) -> list[LoggedRequest]:
-    """Return the requests in a folder of segments with ``start <= at < end``, oldest first."""
+    """Return the requests in a folder of segments with ``start <= at < end``, oldest first; not what shadows say."""
     found: list[LoggedRequest] = []
     for path in segments(folder):
         try:
             if path.stat().st_mtime < start:
                 continue
-            found += [record for _, record in read_segment(path) if start <= record.at < end]
+            records = (record for _, record in read_segment(path))
+            found += [record for record in records if start <= record.at < end and not record.is_shadow]
         except FileNotFoundError:  # the oldest goes when there are too many
             continue
     return sorted(found, key=lambda record: record.at)
