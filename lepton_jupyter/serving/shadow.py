@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from time import perf_counter
 
@@ -13,11 +14,11 @@ from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.serving.batching import MAX_ROWS
 from lepton_jupyter.serving.journal import Journal
 from lepton_jupyter.serving.lanes import Chosen, Lane
-from lepton_jupyter.serving.predict import Asked
 from lepton_jupyter.serving.scorer import Outputs
 from lepton_jupyter.serving.tally import Comparison
 
 MOST_ROWS_WAITING = MAX_ROWS
+PAUSE_S = 0.02  # what was answered meanwhile is asked together: many small runs would be in the live version's way
 
 logger = logging.getLogger(__name__)
 
@@ -36,27 +37,40 @@ class Shadow:
     def __init__(self, lane: Lane, comparison: Comparison, journal: Journal) -> None:
         self.lane, self.comparison, self.journal = lane, comparison, journal
         self.n_rows_waiting = 0
+        self._waiting: list[_Mirrored] = []
         self._has_failed = False
 
     def mirror(self, chosen: Chosen, live: Outputs, request_id: str) -> None:
-        """Have the same rows scored, or drop and count them where too many wait."""
+        """Have the same rows scored a moment later, or drop and count them where too many wait."""
         n_rows = len(live.prediction)
         if self.n_rows_waiting + n_rows > MOST_ROWS_WAITING:
             self.comparison.n_dropped += 1
             return
         self.n_rows_waiting += n_rows
-        rows = aligned(chosen.asked.rows, chosen.lane.release.schema, self.lane.release.schema)
-        mirrored = _Mirrored(self, Chosen(self.lane, chosen.asked._replace(rows=rows), chosen.key), live, request_id)
-        self.lane.batcher.submit_to(mirrored, rows, n_rows, None)
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(PAUSE_S, self._ask)
+        self._waiting.append(_Mirrored(self, chosen, live, request_id))
+
+    def close(self) -> None:
+        """Forget what was not asked yet."""
+        self._waiting.clear()
+
+    def _ask(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        ours = self.lane.release.schema
+        for mirrored in waiting:
+            asked, theirs = mirrored.chosen.asked, mirrored.chosen.lane.release.schema
+            mirrored.asked = asked._replace(rows=aligned(asked.rows, theirs, ours))
+            mirrored.since = perf_counter()
+            self.lane.batcher.submit_to(mirrored, mirrored.asked.rows, len(mirrored.live.prediction), None)
 
     def answered(self, mirrored: _Mirrored, outputs: Outputs) -> None:
         """Count and log what the shadow says."""
         self.n_rows_waiting -= len(mirrored.live.prediction)
         seconds = perf_counter() - mirrored.since
-        asked: Asked = mirrored.chosen.asked
         self.journal.add(
             self.lane.release,
-            asked,
+            mirrored.asked,
             outputs,
             request_id=mirrored.request_id,
             latency_ms=1000 * seconds,
@@ -77,11 +91,11 @@ class Shadow:
 class _Mirrored:
     """One request on its way through a shadow: to the batcher, the future of its outputs."""
 
-    __slots__ = ("_is_over", "chosen", "live", "request_id", "shadow", "since")
+    __slots__ = ("_is_over", "asked", "chosen", "live", "request_id", "shadow", "since")
 
     def __init__(self, shadow: Shadow, chosen: Chosen, live: Outputs, request_id: str) -> None:
         self.shadow, self.chosen, self.live, self.request_id = shadow, chosen, live, request_id
-        self.since = perf_counter()
+        self.asked, self.since = chosen.asked, 0.0  # as the shadow is asked, and when
         self._is_over = False
 
     def done(self) -> bool:

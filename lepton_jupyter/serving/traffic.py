@@ -66,6 +66,8 @@ class Traffic:
 
     def close(self) -> None:
         """End the threads."""
+        if self._shadow is not None:
+            self._shadow.close()
         self._scoring.shutdown(cancel_futures=True)
         self._shadowing.shutdown(cancel_futures=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ import pytest
 from lepton_jupyter.formats.endpoint import Beside, EndpointConfig
 from lepton_jupyter.formats.figures import Figures, quantile_s
 from lepton_jupyter.formats.packing import Packed
+from lepton_jupyter.formats.requestlog import read_segment, segments
 from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.serving import predict
 from lepton_jupyter.serving.batching import Batcher
+from lepton_jupyter.serving.journal import Journal
 from lepton_jupyter.serving.lanes import Lane, Lanes
 from lepton_jupyter.serving.release import take
 from lepton_jupyter.serving.scorer import Outputs
-from lepton_jupyter.serving.shadow import aligned
+from lepton_jupyter.serving.shadow import MOST_ROWS_WAITING, Shadow, aligned
 from lepton_jupyter.serving.tally import FIRST_ROWS, Comparison
 from tests.serving.graphs import ROW, SCHEMA_BINARY, SCHEMA_MULTI, SCHEMA_REGRESSION, make_bundle
 
@@ -196,6 +199,32 @@ def test_a_shadow_gets_its_columns_in_its_own_order() -> None:
     assert isinstance(found, Packed) and found.num.tolist() == [[2.0, 50.0]]
     tensor = np.ones((1, 2), np.float32)
     assert aligned(tensor, SCHEMA_BINARY, SCHEMA_BINARY) is tensor
+
+
+def test_a_shadow_drops_what_it_cannot_take_and_counts_what_fails(lanes: Lanes, tmp_path: Path) -> None:
+    assert lanes.comparison is not None and lanes.beside is not None
+    journal = Journal(tmp_path / "requests")
+    comparison, found = lanes.comparison, chosen(lanes)
+    outputs = lanes.live.release.scorer.score(found.asked.rows)
+    shadow = Shadow(lanes.beside, comparison, journal)
+
+    async def work() -> None:
+        shadow.n_rows_waiting = MOST_ROWS_WAITING
+        shadow.mirror(found, outputs, "dropped")
+        shadow.n_rows_waiting = 0
+        shadow.mirror(found, outputs, "taken")
+        bad = found._replace(asked=found.asked._replace(rows=Packed(np.empty((1, 0)), np.empty((1, 0), object))))
+        shadow.mirror(bad, outputs, "failed")
+        while shadow.n_rows_waiting:
+            await asyncio.sleep(0.005)
+
+    asyncio.run(work())
+    journal.close()
+    counted = comparison.figures()
+    assert (counted.n_dropped, counted.n_compared) == (1, 1)
+    assert (counted.beside.n_requests, counted.beside.n_failed) == (2, 1)
+    logged = [record for path in segments(tmp_path / "requests") for _, record in read_segment(path)]
+    assert [(record.request_id, record.is_shadow) for record in logged] == [("taken", True)]
 
 
 def test_what_does_not_fit_the_live_version_is_refused_but_does_not_keep_it_from_starting(tmp_path: Path) -> None:
