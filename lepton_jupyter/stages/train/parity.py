@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lepton_jupyter.stages.data.store import Dataset, Positions
 
 TOLERANCE = 1e-5  # of a probability, or of the target's standard deviation
+ANSWER_SHARE = 0.1  # of an answer, where that is more than the deviation: 1e-6 of it, some last bits of a float32
 N_REAL, N_PLACES = 2000, 8  # rows of each split; places that they are read from where it is larger than memory
 N_ALONE = 16
 N_BATCH = 64
@@ -38,7 +39,8 @@ class Parity:
     rows : int
         Compared.
     worst : float
-        Largest absolute difference; for a regression in units of the target's standard deviation.
+        Largest absolute difference; for a regression in units of the target's standard deviation, or of
+        `ANSWER_SHARE` of the answer where that is more.
     tolerance : float
     message : str
         The worst row, where the difference is above the tolerance.
@@ -131,7 +133,7 @@ def _answers(
 def _difference(found: Answers, wanted: Answers, scale: Answers | float) -> Answers:
     """Return the largest difference of each row. Both NaN, or both the same infinity, is equal; one of them is not."""
     with np.errstate(invalid="ignore"):
-        apart = np.abs(found - wanted) / scale
+        apart = np.abs(found - wanted) / np.fmax(scale, ANSWER_SHARE * np.abs(wanted))
     is_same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
     apart = np.where(is_same, 0.0, np.where(np.isnan(apart), np.inf, apart))
     return apart.max(axis=1, initial=0.0)

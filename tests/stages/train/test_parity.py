@@ -65,7 +65,7 @@ def test_the_worst_row_is_named_with_both_answers() -> None:
     parity = check_parity(live, graph("sum"), [real(rows())])
     assert not parity.is_equal
     assert parity.message == (
-        "The graph is off by 0.5 (at most 1e-05 is allowed) at row 3 of test: the live model says 15.5, the graph 15."
+        "The graph is off by 0.323 (at most 1e-05 is allowed) at row 3 of test: the live model says 15.5, the graph 15."
     )
 
 
@@ -92,6 +92,16 @@ def test_a_difference_is_measured_in_the_targets_deviation() -> None:
 
     assert not check_parity(live, graph("sum"), [real(rows())]).is_equal
     assert check_parity(live, graph("sum"), [real(rows())], scale=np.array([1000.0])).is_equal
+
+
+def test_a_large_answer_may_differ_by_the_last_bits_of_a_float32() -> None:
+    def live(given: Any) -> npt.NDArray[np.float64]:
+        return np.float32(total(given)).astype(np.float64)
+
+    large = Packed(rows().num + 12_345_678.9, rows().txt)
+    parity = check_parity(live, graph("sum"), [real(large)])
+    assert parity.is_equal and 0 < parity.worst < 1e-6
+    assert not check_parity(lambda given: 1.0001 * live(given), graph("sum"), [real(large)]).is_equal
 
 
 def test_planted_rows_hold_holes_unseen_words_and_thresholds() -> None:
