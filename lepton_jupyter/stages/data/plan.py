@@ -17,16 +17,25 @@ from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.schema import SENTINEL, Schema
 
-Mode: TypeAlias = Literal["dense", "embed", "none"]
+Mode: TypeAlias = Literal["dense", "embed", "coded", "none"]
 
 
 class NumberStep(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="number"):
-    """``(x - center) / scale`` of a ``num`` column, a missing x being `fill` (None: it stays missing). One feature."""
+    """``(x - center) / scale * factor + shift`` of a ``num`` column. One feature.
+
+    A missing x is `fill` (None: it stays missing). Two ways to say a scaling, for each rounds as its scaler does.
+    """
 
     column: str
     fill: float | None = None
     center: float = 0.0
     scale: float = 1.0
+    factor: float = 1.0
+    shift: float = 0.0
+
+    def raw(self, feature: float) -> float:
+        """Return the x of a feature."""
+        return (feature - self.shift) / self.factor * self.scale + self.center
 
 
 class MissingStep(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="missing"):
@@ -114,7 +123,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True):
     num, txt : tuple of str
         Names of the packed columns, in their order.
     mode : str
-        ``dense``, ``embed``, ``none``, or ``lifted`` for one made from a scikit-learn pipeline.
+        ``dense``, ``embed``, ``coded``, ``none``, or ``lifted`` for one made from a scikit-learn pipeline.
     """
 
     steps: tuple[Step, ...]
@@ -186,8 +195,9 @@ def fit_plan(schema: Schema, packed: Packed, *, mode: Mode = "dense") -> Plan:
     mode : str
         ``dense``: numbers filled with the median (and a feature that says where one was missing), centred and
         scaled by mean and standard deviation; text one-hot, with a feature of its own for missing (where
-        training has one) and for values never seen. ``embed``: text as codes. ``none``: numbers as they are,
-        NaN included.
+        training has one) and for values never seen. ``embed``: text as codes. ``coded``, for trees that take
+        categories and holes: numbers as they are, text as the number of its category, NaN for missing and unseen.
+        ``none``: numbers as they are, NaN included.
 
     Raises
     ------
@@ -201,7 +211,9 @@ def fit_plan(schema: Schema, packed: Packed, *, mode: Mode = "dense") -> Plan:
                 f"--preprocess none changes nothing, but these columns are text: {names}.",
                 f"Leave out --preprocess none, or make the dataset with --ignore {schema.txt[0].name}.",
             )
-        return _plan(schema, tuple(NumberStep(column=column.name) for column in schema.num), mode)
+        return _plan(schema, _as_they_are(schema), mode)
+    if mode == "coded":
+        return _plan(schema, (*_as_they_are(schema), *_fit_codes(schema, packed)), mode)
     numbers = [_fit_number(column.name, packed.num[:, place]) for place, column in enumerate(schema.num)]
     flags = [
         MissingStep(column=column.name)
@@ -222,6 +234,19 @@ def fit_plan(schema: Schema, packed: Packed, *, mode: Mode = "dense") -> Plan:
 def _plan(schema: Schema, steps: tuple[Step, ...], mode: str) -> Plan:
     num = tuple(column.name for column in schema.num)
     return Plan(steps=steps, num=num, txt=tuple(column.name for column in schema.txt), mode=mode)
+
+
+def _as_they_are(schema: Schema) -> tuple[NumberStep, ...]:
+    return tuple(NumberStep(column=column.name) for column in schema.num)
+
+
+def _fit_codes(schema: Schema, packed: Packed) -> list[OrdinalStep]:
+    steps = []
+    for place, column in enumerate(schema.txt):
+        categories = _categories(packed.txt[:, place])
+        values = tuple(float(code) for code in range(len(categories)))
+        steps.append(OrdinalStep(column=column.name, categories=categories, values=values))
+    return steps
 
 
 def _fit_number(name: str, values: NDArray[np.float64]) -> NumberStep:
@@ -286,7 +311,8 @@ def apply_plan(plan: Plan, packed: Packed) -> Features:
 def _apply(step: Step, num: dict[str, NDArray[np.float64]], txt: dict[str, NDArray[np.object_]]) -> NDArray[np.float64]:
     """Return a step's features in float64: [N, width]."""
     if isinstance(step, NumberStep):
-        return ((_filled(num[step.column], step.fill) - step.center) / step.scale)[:, None]
+        scaled = (_filled(num[step.column], step.fill) - step.center) / step.scale
+        return (scaled * step.factor + step.shift)[:, None]
     if isinstance(step, MissingStep):
         return ((np.isnan(num[step.column]).astype(np.float64) - step.center) / step.scale)[:, None]
     if isinstance(step, LevelsStep):

@@ -31,7 +31,8 @@ ML_OPSET = 3
 class _Graph:
     """Nodes and constants as they come, with names of their own."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, kind: int) -> None:
+        self.kind = kind
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.num = {column.name: place for place, column in enumerate(schema.num)}
@@ -87,8 +88,12 @@ class _Graph:
     def cast(self, values: str, kind: int) -> str:
         return self.add("Cast", values, to=kind)
 
+    def feature(self, values: str) -> str:
+        """Return computed values as a feature: float32, or double as they are."""
+        return values if self.kind == TensorProto.DOUBLE else self.cast(values, self.kind)
 
-def plan_graph(plan: Plan, schema: Schema, *, opset: int) -> onnx.ModelProto:
+
+def plan_graph(plan: Plan, schema: Schema, *, opset: int, is_double: bool = False) -> onnx.ModelProto:
     """Return the plan as a model.
 
     Parameters
@@ -98,24 +103,29 @@ def plan_graph(plan: Plan, schema: Schema, *, opset: int) -> onnx.ModelProto:
         Says which place each column has in the inputs.
     opset : int
         Of the default domain, 13 or later; ``ai.onnx.ml`` is 3, the IR version 10.
+    is_double : bool
+        Whether features stay float64: for a model that is given the table's own columns, never rounded.
 
     Returns
     -------
     onnx.ModelProto
         Inputs ``num`` double [N, k] (absent when k is 0) and ``txt`` string [N, m] (absent when m is 0); outputs
-        ``numeric`` float32 [N, Fn] and, where there are codes, ``codes`` int64 [N, Fc].
+        ``numeric`` float32 (or double) [N, Fn] and, where there are codes, ``codes`` int64 [N, Fc].
     """
-    graph = _Graph(schema)
-    numeric = [_numeric(graph, kind, list(steps)) for kind, steps in groupby(plan.steps, type) if kind is not CodeStep]
+    kind = TensorProto.DOUBLE if is_double else TensorProto.FLOAT
+    graph = _Graph(schema, kind)
+    numeric = [_numeric(graph, step, list(steps)) for step, steps in groupby(plan.steps, type) if step is not CodeStep]
     if numeric:
         _join(graph, numeric, "numeric")
     else:  # a model of codes only still names its numeric input: [N, 0]
         source = "num" if schema.num else "txt"
         n = graph.add("Gather", graph.add("Shape", source), graph.constant(np.array([0], np.int64)), axis=0)
         shape = graph.add("Concat", n, graph.constant(np.array([0], np.int64)), axis=0)
-        graph.nodes.append(helper.make_node("ConstantOfShape", [shape], ["numeric"], name="plan_numeric"))
+        nothing = helper.make_tensor("nothing", kind, [1], [0.0])
+        made_empty = helper.make_node("ConstantOfShape", [shape], ["numeric"], name="plan_numeric", value=nothing)
+        graph.nodes.append(made_empty)
     codes = [_embedding_codes(graph, step) for step in plan.steps if isinstance(step, CodeStep)]
-    outputs = [helper.make_tensor_value_info("numeric", TensorProto.FLOAT, ["N", plan.n_features])]
+    outputs = [helper.make_tensor_value_info("numeric", kind, ["N", plan.n_features])]
     if codes:
         _join(graph, codes, "codes")
         outputs.append(helper.make_tensor_value_info("codes", TensorProto.INT64, ["N", len(codes)]))
@@ -145,7 +155,7 @@ def _numeric(graph: _Graph, kind: type, steps: list[Any]) -> str:
         missing = graph.add("IsNaN", graph.numbers([step.column for step in steps]))
         values = graph.cast(missing, TensorProto.DOUBLE)
         scaled = graph.scale(values, [step.center for step in steps], [step.scale for step in steps])
-        return graph.cast(scaled, TensorProto.FLOAT)
+        return graph.feature(scaled)
     parts = [_one(graph, step) for step in steps]
     return parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=1)
 
@@ -163,7 +173,10 @@ def _one(graph: _Graph, step: Step) -> str:
 def _numbers(graph: _Graph, steps: list[NumberStep]) -> str:
     values = graph.fill(graph.numbers([step.column for step in steps]), [step.fill for step in steps])
     scaled = graph.scale(values, [step.center for step in steps], [step.scale for step in steps])
-    return graph.cast(scaled, TensorProto.FLOAT)
+    if any(step.factor != 1.0 or step.shift for step in steps):
+        scaled = graph.add("Mul", scaled, graph.constant(np.array([[step.factor for step in steps]])))
+        scaled = graph.add("Add", scaled, graph.constant(np.array([[step.shift for step in steps]])))
+    return graph.feature(scaled)
 
 
 def _levels(graph: _Graph, step: LevelsStep) -> str:
@@ -174,7 +187,7 @@ def _levels(graph: _Graph, step: LevelsStep) -> str:
         else graph.add("Equal", values, graph.constant(np.array([[level]], np.float64)))
         for level in step.levels
     ]
-    cast = [graph.cast(part, TensorProto.FLOAT) for part in parts]
+    cast = [graph.cast(part, graph.kind) for part in parts]
     return cast[0] if len(cast) == 1 else graph.add("Concat", *cast, axis=1)
 
 
@@ -183,7 +196,8 @@ def _onehot(graph: _Graph, step: OneHotStep) -> str:
     codes = graph.codes(step.column, step.categories, step.places, step.missing, step.other)
     flat = graph.add("Squeeze", codes, graph.constant(np.array([1], np.int64)))
     depth = graph.constant(np.array([step.width], np.int64))
-    return graph.add("OneHot", flat, depth, graph.constant(np.array([0.0, 1.0], np.float32)), axis=-1)
+    found = graph.add("OneHot", flat, depth, graph.constant(np.array([0.0, 1.0], np.float32)), axis=-1)
+    return found if graph.kind == TensorProto.FLOAT else graph.cast(found, graph.kind)
 
 
 def _ordinal(graph: _Graph, step: OrdinalStep) -> str:
@@ -191,7 +205,7 @@ def _ordinal(graph: _Graph, step: OrdinalStep) -> str:
     codes = graph.codes(step.column, step.categories, range(n), n, n + 1)
     values = graph.add("Gather", graph.constant(ordinal_table(step)), codes, axis=0)
     scaled = graph.scale(graph.fill(values, [step.fill]), [step.center], [step.scale])
-    return graph.cast(scaled, TensorProto.FLOAT)
+    return graph.feature(scaled)
 
 
 def _embedding_codes(graph: _Graph, step: Step) -> str:

@@ -69,7 +69,7 @@ def _equal(plan: Plan, schema: Schema, packed: Packed) -> Features:
 
 
 @pytest.mark.parametrize("schema", [NUMBERS, MIXED, TEXT])
-@pytest.mark.parametrize("mode", ["dense", "embed"])
+@pytest.mark.parametrize("mode", ["dense", "embed", "coded"])
 def test_the_graph_equals_numpy_over_missing_unseen_and_seconds(mode: Mode, schema: Schema) -> None:
     plan = fit_plan(schema, _rows(schema, 400), mode=mode)
     plan = msgspec.json.decode(msgspec.json.encode(plan), type=Plan)
@@ -184,3 +184,35 @@ def _pandas(packed: Packed) -> pd.DataFrame:
     texts: NDArray[np.object_] = np.where(packed.txt == SENTINEL, np.nan, packed.txt)
     columns = dict(zip(("x", "at", "k"), packed.num.T, strict=True)) | dict(zip(("a", "b"), texts.T, strict=True))
     return pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()})
+
+
+def test_coded_text_is_the_number_of_its_category_and_numbers_stay_as_they_are() -> None:
+    schema = Schema(columns=(Column(name="x", kind="number"), Column(name="a", kind="string")))
+    seen = Packed(np.array([[1.5], [np.nan], [3.0]]), np.array([["red"], ["blue"], [SENTINEL]], object))
+    plan = fit_plan(schema, seen, mode="coded")
+    new = Packed(np.array([[np.nan], [2.5], [7.0], [8.0]]), np.array([["red"], ["blue"], [SENTINEL], ["new"]], object))
+    wanted = [[np.nan, 1.0], [2.5, 0.0], [7.0, np.nan], [8.0, np.nan]]
+    np.testing.assert_array_equal(_equal(plan, schema, new).numeric, wanted)
+
+
+def test_a_graph_in_double_keeps_what_float32_would_round() -> None:
+    plan = Plan(
+        steps=(
+            NumberStep(column="x", factor=1 / 3, shift=0.1),
+            MissingStep(column="x"),
+            NumberStep(column="at"),
+            LevelsStep(column="k", levels=(1.0, None)),
+            OneHotStep(column="a", categories=("red",), places=(0,), width=2, missing=1, other=1),
+            OrdinalStep(column="b", categories=("red",), values=(0.1,), missing=None, other=7.0, scale=3.0),
+        ),
+        num=("x", "at", "k"),
+        txt=("a", "b"),
+    )
+    rows = _rows(MIXED, 50)
+    session = ort.InferenceSession(plan_graph(plan, MIXED, opset=20, is_double=True).SerializeToString())
+    found = session.run(None, {"num": rows.num, "txt": rows.txt})[0]
+    x, at = rows.num[:, 0], rows.num[:, 1]
+    assert found.dtype == np.float64 and found.shape == (50, 8)
+    np.testing.assert_array_equal(found[:, 0], x * (1 / 3) + 0.1)
+    np.testing.assert_array_equal(found[:, 2], at)
+    np.testing.assert_allclose(found, apply_plan(plan, rows).numeric, rtol=1e-6)
