@@ -97,13 +97,16 @@ def add_classes(model: onnx.ModelProto, places: list[int], n_classes: int) -> on
     Parameters
     ----------
     model : ModelProto
-        As skl2onnx writes it: a label, then probabilities float32 [N, len(places)].
+        Its last output: probabilities float32 or float64 [N, len(places)]. skl2onnx writes a label before them.
     places : list of int
         For each class that the estimator knows, its place among all.
     n_classes : int
     """
     builder = _Tail(model.graph)
-    found = model.graph.output[1].name
+    output = model.graph.output[-1]
+    found = output.name
+    if output.type.tensor_type.elem_type == TensorProto.DOUBLE:
+        found = builder.node("Cast", [found], "head_single", to=TensorProto.FLOAT)
     if places == list(range(n_classes)):
         builder.node("Identity", [found], "probability")
     else:

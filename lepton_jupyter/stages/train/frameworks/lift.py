@@ -7,6 +7,7 @@ trees.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
@@ -23,6 +24,7 @@ from sklearn.preprocessing import (
     RobustScaler,
     StandardScaler,
 )
+from sklearn.utils.validation import check_array
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.schema import Schema
@@ -83,6 +85,12 @@ def lift(estimator: Any, schema: Schema, name: str) -> Lifted:
             why = str(error)
             break
         steps.pop(0)
+    encoding = encoding_of(steps[0][1]) if len(steps) == 1 else None
+    if encoding is not None:
+        try:
+            pieces = _through(encoding, pieces)
+        except _CannotLiftError as error:
+            raise _encoding_refused(name, str(error)) from error
     text = [piece.column for piece in pieces if isinstance(piece, _Text)]
     if text:
         raise LeptonError(
@@ -99,6 +107,26 @@ def lift(estimator: Any, schema: Schema, name: str) -> Lifted:
     return Lifted(plan, steps[0][1] if len(steps) == 1 else Pipeline(steps))
 
 
+def encoding_of(estimator: Any) -> Any | None:
+    """Return what HistGradientBoosting makes of categories before its trees see them: an encoder, or None."""
+    return getattr(estimator, "_preprocessor", None)
+
+
+def refuse_encoding(estimator: Any, name: str) -> None:
+    """Raise `LeptonError` (``refused``) for one that encodes features of ours as categories."""
+    if encoding_of(estimator) is not None:
+        raise _encoding_refused(name, "OrdinalEncoder of numbers")
+
+
+def _encoding_refused(name: str, why: str) -> LeptonError:
+    return LeptonError(
+        f"'{name}' cannot be exported: its categorical_features reach {why}.",
+        "Let categories be text columns of a table, and the estimator the last step of a Pipeline, or leave "
+        "categorical_features out.",
+        code="refused",
+    )
+
+
 def _through(transformer: Any, pieces: list[_Piece]) -> list[_Piece]:
     """Return what a fitted transformer makes of the pieces."""
     if transformer is None or transformer == "passthrough":
@@ -111,7 +139,7 @@ def _through(transformer: Any, pieces: list[_Piece]) -> list[_Piece]:
         return pieces
     if isinstance(transformer, ColumnTransformer):
         return _columns(transformer, pieces)
-    if isinstance(transformer, FunctionTransformer) and transformer.func is None:
+    if isinstance(transformer, FunctionTransformer) and _changes_nothing(transformer.func):
         return pieces
     if isinstance(transformer, SimpleImputer):
         return _impute(transformer, pieces)
@@ -119,10 +147,16 @@ def _through(transformer: Any, pieces: list[_Piece]) -> list[_Piece]:
         return [_onehot(transformer, place, piece) for place, piece in enumerate(pieces)]
     if isinstance(transformer, OrdinalEncoder):
         return [_ordinal(transformer, place, piece) for place, piece in enumerate(pieces)]
-    if isinstance(transformer, (StandardScaler, MinMaxScaler, RobustScaler, MaxAbsScaler)):
+    if isinstance(transformer, MinMaxScaler):
+        return _ranged(transformer, pieces)
+    if isinstance(transformer, (StandardScaler, RobustScaler, MaxAbsScaler)):
         centers, scales = _scaling(transformer, len(pieces))
         return [_scaled(*each) for each in zip(pieces, centers, scales, strict=True)]
     raise _CannotLiftError(type(transformer).__name__)
+
+
+def _changes_nothing(function: Any) -> bool:
+    return function is None or (isinstance(function, partial) and function.func is check_array)
 
 
 def _columns(transformer: ColumnTransformer, pieces: list[_Piece]) -> list[_Piece]:
@@ -143,7 +177,7 @@ def _impute(imputer: SimpleImputer, pieces: list[_Piece]) -> list[_Piece]:
         if isinstance(piece, _Text):
             out.append(piece if piece.fill is not None else replace(piece, fill=str(fill)))
         elif isinstance(piece, (NumberStep, OrdinalStep)):
-            raw = float(fill) * piece.scale + piece.center
+            raw = piece.raw(float(fill)) if isinstance(piece, NumberStep) else float(fill) * piece.scale + piece.center
             out.append(piece if piece.fill is not None else msgspec.structs.replace(piece, fill=raw))
         else:
             out.append(piece)  # it is never missing
@@ -161,13 +195,20 @@ def _is_missing(piece: _Piece) -> _Piece:
     raise _CannotLiftError("SimpleImputer(add_indicator=True)")
 
 
+def _ranged(scaler: MinMaxScaler, pieces: list[_Piece]) -> list[_Piece]:
+    if scaler.clip:
+        raise _CannotLiftError("MinMaxScaler(clip=True)")
+    out: list[_Piece] = []
+    for piece, factor, shift in zip(pieces, scaler.scale_.tolist(), scaler.min_.tolist(), strict=True):
+        if isinstance(piece, NumberStep) and piece.factor == 1.0 and piece.shift == 0.0:
+            out.append(msgspec.structs.replace(piece, factor=factor, shift=shift))  # rounded as the scaler does
+        else:
+            out.append(_scaled(piece, -shift / factor, 1.0 / factor))
+    return out
+
+
 def _scaling(scaler: Any, n: int) -> tuple[list[float], list[float]]:
     """Return center and scale of each feature: ``(x - center) / scale``."""
-    if isinstance(scaler, MinMaxScaler):
-        if scaler.clip:
-            raise _CannotLiftError("MinMaxScaler(clip=True)")
-        scales = 1.0 / scaler.scale_
-        return (-scaler.min_ * scales).tolist(), scales.tolist()
     centers = getattr(scaler, "center_", None) if isinstance(scaler, RobustScaler) else getattr(scaler, "mean_", None)
     if isinstance(scaler, StandardScaler) and not scaler.with_mean:
         centers = None
@@ -181,6 +222,14 @@ def _scaling(scaler: Any, n: int) -> tuple[list[float], list[float]]:
 def _scaled(piece: _Piece, center: float, scale: float) -> _Piece:
     if not isinstance(piece, _SCALABLE):
         raise _CannotLiftError(f"a scaler behind {type(piece).__name__.removesuffix('Step')}")
+    if isinstance(piece, NumberStep) and (piece.factor != 1.0 or piece.shift):
+        piece = msgspec.structs.replace(
+            piece,
+            center=piece.raw(0.0),
+            scale=piece.scale / piece.factor,
+            factor=1.0,
+            shift=0.0,
+        )
     return msgspec.structs.replace(piece, center=piece.center + piece.scale * center, scale=piece.scale * scale)
 
 
@@ -192,7 +241,7 @@ def _onehot(encoder: OneHotEncoder, place: int, piece: _Piece) -> _Piece:
     kept = [index for index in range(len(categories)) if index != dropped]
     width = len(kept)
     places = [kept.index(index) if index in kept else width for index in range(len(categories))]
-    if isinstance(piece, NumberStep) and piece.center == 0 and piece.scale == 1:
+    if isinstance(piece, NumberStep) and piece == NumberStep(column=piece.column, fill=piece.fill):
         levels = tuple(None if _is_nan(categories[index]) else float(categories[index]) for index in kept)
         return LevelsStep(column=piece.column, levels=levels, fill=piece.fill)
     if not isinstance(piece, _Text):

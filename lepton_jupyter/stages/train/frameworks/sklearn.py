@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import warnings
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import pandas as pd
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
@@ -27,8 +29,11 @@ from lepton_jupyter.stages.data.plan import Plan, apply_plan, fit_plan
 from lepton_jupyter.stages.data.plan_graph import plan_graph
 from lepton_jupyter.stages.data.target import label_of
 from lepton_jupyter.stages.train.construct import construct
-from lepton_jupyter.stages.train.frameworks.lift import Lifted, lift
-from lepton_jupyter.stages.train.frameworks.trees import tree_thresholds
+from lepton_jupyter.stages.train.frameworks.forests import forest_of, forests_in
+from lepton_jupyter.stages.train.frameworks.lift import Lifted, lift, refuse_encoding
+from lepton_jupyter.stages.train.frameworks.linear import linear_graph, linear_of
+from lepton_jupyter.stages.train.frameworks.tree_graph import forest_graph
+from lepton_jupyter.stages.train.frameworks.trees import plan_thresholds
 from lepton_jupyter.stages.train.graph import OPSET, add_classes, add_head, align, join
 from lepton_jupyter.stages.train.heads import Head
 from lepton_jupyter.stages.train.job import Given, Job, Outcome
@@ -77,16 +82,28 @@ class SklearnFitted:
 
     def export(self) -> onnx.ModelProto:
         """Return the graph from raw columns to outputs."""
-        lifted = self._lifted()
-        model = _convert(lifted.rest, lifted.plan.n_features, self.name)
+        lifted = self.lifted()
+        model = _written(lifted, is_double=self.plan is None)  # our own plan's features are rounded to float32
+        is_double = model is not None and self.plan is None
+        if model is None:
+            model = _convert(lifted.rest, lifted.plan.n_features, self.name)
         if self.schema.task == "regression":
             model = add_head(model, Head("identity", len(self.schema.targets) or 1))
         else:
             model = add_classes(model, self.places, len(self.schema.classes))
-        return join(plan_graph(lifted.plan, self.schema, opset=OPSET), model, [("numeric", "features")])
+        plan = plan_graph(lifted.plan, self.schema, opset=OPSET, is_double=is_double)
+        return join(plan, model, [("numeric", "features")])
 
-    def _lifted(self) -> Lifted:
+    def lifted(self) -> Lifted:
+        """Return the preprocessing as a plan, and what takes its features.
+
+        Raises
+        ------
+        LeptonError
+            With code ``refused`` where a plan cannot say it.
+        """
         if self.plan is not None:
+            refuse_encoding(self.estimator, self.name)
             return Lifted(self.plan, self.estimator)
         return lift(self.estimator, self.schema, self.name)
 
@@ -104,11 +121,16 @@ class SklearnFitted:
 
     def thresholds(self) -> dict[str, list[float]]:
         """Return raw values at which trees decide, by number column."""
+        found: dict[str, list[float]] = {}
         try:
-            lifted = self._lifted()
+            lifted = self.lifted()
+            forests = forests_in(lifted.rest)
         except LeptonError:  # it will not be exported: nothing to compare
             return {}
-        return tree_thresholds(lifted.rest, lifted.plan)
+        for forest in forests:
+            for column, values in plan_thresholds(forest, lifted.plan).items():
+                found.setdefault(column, []).extend(values)
+        return found
 
     def close(self) -> None:
         """Do nothing: nothing runs beside it."""
@@ -118,6 +140,7 @@ class SklearnFramework:
     """Train scikit-learn estimators."""
 
     name = "sklearn"
+    fitted_type = SklearnFitted
 
     def recognises(self, model: Any) -> bool:
         """Whether it is an estimator or a class of estimators."""
@@ -129,24 +152,32 @@ class SklearnFramework:
         """Fit a fresh clone on the training split."""
         __tracebackhide__ = True
         refuse_flags(job.spec, job.name)
-        _refuse_tensors(job)
+        refuse_tensors(job)
         seed_everything(job.spec.seed)
         made = construct(model, {}, job.spec.params, name=job.name, data=job.data_name)
         estimator = _settled(clone(made), job)
-        _check_kind(estimator, job)
+        refuse_kind(estimator, job)
         packed = job.dataset.packed("train")
-        plan = None if reads_columns(estimator) else _plan(job, packed)
-        fitted = SklearnFitted(estimator, job.schema, job.name, plan)
+        plan = None if reads_columns(estimator) else self.plan(job, packed)
+        fitted = self.fitted_type(estimator, job.schema, job.name, plan, framework=self.name)
         targets = job.targets("train")
         started = perf_counter()
         is_one = job.task == "regression" and targets.shape[1] == 1
         given = fitted.columns(packed) if plan is not None else frame_of(job.schema, packed)
-        estimator.fit(given, targets[:, 0] if is_one else targets)
+        self.learn(fitted, given, targets[:, 0] if is_one else targets)
         rows_per_s = packed.n_rows / max(perf_counter() - started, 1e-9)
         if job.task != "regression":
             fitted.places = [int(code) for code in estimator.classes_]
         fitted.outcome = self._outcome(fitted, job, rows_per_s)
         return fitted
+
+    def plan(self, job: Job, packed: Packed) -> Plan:
+        """Return the preprocessing of an estimator that brings none."""
+        return fit_plan(job.schema, packed, mode="none" if job.spec.preprocess == "none" else "dense")
+
+    def learn(self, fitted: SklearnFitted, given: Any, target: npt.NDArray[Any]) -> None:
+        """Fit the estimator on what it is given."""
+        fitted.estimator.fit(given, target)
 
     def _outcome(self, fitted: SklearnFitted, job: Job, rows_per_s: float) -> Outcome:
         k = job.n_outputs
@@ -169,7 +200,7 @@ class SklearnFramework:
 
     def describe(self, model: Any, job: Job) -> dict[str, Any]:
         """Return the task and classes of a fitted estimator."""
-        _refuse_unfitted(model, job)
+        refuse_unfitted(model, job)
         if is_regressor(model):
             return {"task": "regression"}
         labels = [_plain(label) for label in getattr(model, "classes_", ())]
@@ -184,13 +215,13 @@ class SklearnFramework:
 
     def adopt(self, model: Any, job: Job) -> SklearnFitted:
         """Take over a fitted estimator. It is given the raw columns; its preprocessing is its own."""
-        _refuse_unfitted(model, job)
-        _check_kind(model, job)
-        _refuse_tensors(job)
+        refuse_unfitted(model, job)
+        refuse_kind(model, job)
+        refuse_tensors(job)
         schema = _narrowed(model, job)
         fitted = SklearnFitted(model, schema, job.name)
         if schema.task != "regression":
-            fitted.places = _places(model, schema, job.name)
+            fitted.places = places_of(model, schema, job.name)
         return fitted
 
 
@@ -215,11 +246,8 @@ def frame_of(schema: Schema, rows: Packed) -> pd.DataFrame:
     return pd.DataFrame(columns, index=frame.index)
 
 
-def _plan(job: Job, packed: Packed) -> Plan:
-    return fit_plan(job.schema, packed, mode="none" if job.spec.preprocess == "none" else "dense")
-
-
-def _refuse_tensors(job: Job) -> None:
+def refuse_tensors(job: Job) -> None:
+    """Raise `LeptonError` for data that is no table."""
     if job.schema.tensor_shape is not None:
         raise LeptonError(
             f"'{job.dataset.ref}' holds arrays of shape {list(job.schema.tensor_shape)}; scikit-learn takes tables.",
@@ -248,7 +276,8 @@ def _plain(label: Any) -> Any:
     return label.item() if isinstance(label, np.generic) else label
 
 
-def _refuse_unfitted(model: Any, job: Job) -> None:
+def refuse_unfitted(model: Any, job: Job) -> None:
+    """Raise `LeptonError` for an estimator that was not fitted."""
     if inspect.isclass(model):
         raise LeptonError(f"'{job.name}' is a class, not a fitted estimator.", "Give the instance that was fitted.")
     try:
@@ -259,7 +288,8 @@ def _refuse_unfitted(model: Any, job: Job) -> None:
         ) from error
 
 
-def _check_kind(estimator: Any, job: Job) -> None:
+def refuse_kind(estimator: Any, job: Job) -> None:
+    """Raise `LeptonError` for an estimator that does not fit the task."""
     is_regression = job.task == "regression"
     if is_regression and not is_regressor(estimator):
         raise LeptonError(
@@ -312,7 +342,7 @@ def _narrowed(model: Any, job: Job) -> Schema:
     return schema
 
 
-def _places(model: Any, schema: Schema, name: str) -> list[int]:
+def places_of(model: Any, schema: Schema, name: str) -> list[int]:
     """Return the place of each of the estimator's classes among the schema's."""
     places = []
     for label in model.classes_:
@@ -327,6 +357,15 @@ def _places(model: Any, schema: Schema, name: str) -> list[int]:
     return places
 
 
+def _written(lifted: Lifted, *, is_double: bool) -> onnx.ModelProto | None:
+    """Return a graph of our own, from ``features`` [N, F]; None where the estimator is left to skl2onnx."""
+    forest = forest_of(lifted.rest)
+    if forest is not None:
+        return forest_graph(forest, lifted.plan.n_features, is_double=is_double)
+    linear = linear_of(lifted.rest)
+    return None if linear is None else linear_graph(linear, is_double=is_double)
+
+
 def _convert(estimator: Any, n_features: int, name: str) -> onnx.ModelProto:
     """Return the graph of an estimator by skl2onnx, from ``features`` float32 [N, F].
 
@@ -335,6 +374,8 @@ def _convert(estimator: Any, n_features: int, name: str) -> onnx.ModelProto:
     LeptonError
         With code ``refused`` if skl2onnx cannot.
     """
+    if isinstance(estimator, VotingClassifier):  # how it transforms, which skl2onnx refuses, is not asked for here
+        estimator = copy.copy(estimator).set_params(flatten_transform=False)
     options = {id(estimator): {"zipmap": False}} if is_classifier(estimator) else None
     try:
         with warnings.catch_warnings():
