@@ -197,7 +197,8 @@ def save(model: Any, *, name: str | None = None, data: Any = None, example: Any 
     Parameters
     ----------
     model : object
-        A fitted scikit-learn estimator or pipeline, or a trained torch module.
+        A fitted estimator or pipeline of scikit-learn, XGBoost or LightGBM, a booster of theirs, or a trained torch
+        module.
     name : str, optional
         The model's name; in a run its own name is taken, in a notebook the variable's.
     data : str, optional

@@ -39,6 +39,16 @@ class Example:
         """Return the same rows with more of the schema known, such as task and classes."""
         return Example(msgspec.structs.replace(self.schema, **changes), self.rows)
 
+    def rows_of(self, schema: Schema) -> Given:
+        """Return the rows as a model's own schema packs them: it may take fewer columns, in another order."""
+        if not isinstance(self.rows, Packed):
+            return self.rows
+        num, txt = ([column.name for column in columns] for columns in (self.schema.num, self.schema.txt))
+        return Packed(
+            self.rows.num[:, [num.index(column.name) for column in schema.num]],
+            self.rows.txt[:, [txt.index(column.name) for column in schema.txt]],
+        )
+
     @property
     def is_exact(self) -> bool:
         """Whether the order of its rows is ours to draw."""

@@ -31,7 +31,7 @@ def save(
 
     Parameters
     ----------
-    model : torch.nn.Module or scikit-learn estimator
+    model : torch.nn.Module, estimator of scikit-learn, XGBoost or LightGBM, or a booster of theirs
         Trained. It is not changed.
     name : str
         Of the model, for the card.
@@ -68,7 +68,8 @@ def save(
         given = read_example(example)
         spec = Train(model=name, data="example", preprocess="none")
         given = given.with_schema(**framework.describe(model, Job(quiet, spec, given, name)))
-        fitted, rows = framework.adopt(model, Job(quiet, spec, given, name)), given.rows
+        fitted = framework.adopt(model, Job(quiet, spec, given, name))
+        rows = given.rows_of(fitted.schema)
     else:
         raise LeptonError(
             f"To save '{name}' its columns must be known.", f"Say data= or example=: lepton.save({name}, example=x)."

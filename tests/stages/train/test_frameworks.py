@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,17 @@ def _sklearn() -> tuple[Any, np.ndarray]:
     return model, model.predict(X)
 
 
-SHOWN: dict[str, Callable[[], tuple[Any, np.ndarray]]] = {"torch": _torch, "sklearn": _sklearn}
+def _boosted(package: str, kind: str) -> tuple[Any, np.ndarray]:
+    model = getattr(pytest.importorskip(package), kind)(n_estimators=5).fit(X, X @ np.array([1.0, 2.0, 3.0]))
+    return model, model.predict(X)
+
+
+SHOWN: dict[str, Callable[[], tuple[Any, np.ndarray]]] = {
+    "torch": _torch,
+    "sklearn": _sklearn,
+    "xgboost": partial(_boosted, "xgboost", "XGBRegressor"),
+    "lightgbm": partial(_boosted, "lightgbm", "LGBMRegressor"),
+}
 
 
 @pytest.mark.parametrize(("package", "place"), FRAMEWORKS, ids=[package for package, _ in FRAMEWORKS])

@@ -32,6 +32,8 @@ class Framework(Protocol):
 # nobody holds a model of a package that is not.
 FRAMEWORKS: tuple[tuple[str, str], ...] = (
     ("torch", "lepton_jupyter.stages.train.frameworks.torch:TorchFramework"),
+    ("xgboost", "lepton_jupyter.stages.train.frameworks.xgboost:XGBoostFramework"),  # before sklearn, on which
+    ("lightgbm", "lepton_jupyter.stages.train.frameworks.lightgbm:LightGBMFramework"),  # their estimators are built
     ("sklearn", "lepton_jupyter.stages.train.frameworks.sklearn:SklearnFramework"),
 )
 
@@ -57,5 +59,5 @@ def framework_of(model: Any, name: str) -> Framework:
     known = ", ".join(package for package, _ in FRAMEWORKS)
     raise LeptonError(
         f"'{name}' is a {type(model).__name__}, which is no model of a framework known here. Known: {known}.",
-        "Name a torch.nn.Module class, a factory that returns one, or a scikit-learn estimator.",
+        "Name a torch.nn.Module class, a factory that returns one, or an estimator (scikit-learn, XGBoost, LightGBM).",
     )
