@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -37,7 +38,15 @@ def _boosted(package: str, kind: str) -> tuple[Any, np.ndarray]:
     return model, model.predict(X)
 
 
+def _keras() -> tuple[Any, np.ndarray]:
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])
+    return model, model.predict(X, verbose=0)[:, 0]
+
+
 SHOWN: dict[str, Callable[[], tuple[Any, np.ndarray]]] = {
+    "keras": _keras,
     "torch": _torch,
     "sklearn": _sklearn,
     "xgboost": partial(_boosted, "xgboost", "XGBRegressor"),

@@ -31,6 +31,7 @@ class Framework(Protocol):
 # The package whose models it knows, and where the framework is. It is imported only where that package is loaded:
 # nobody holds a model of a package that is not.
 FRAMEWORKS: tuple[tuple[str, str], ...] = (
+    ("keras", "lepton_jupyter.stages.train.frameworks.keras:KerasFramework"),  # before torch, whose modules they are
     ("torch", "lepton_jupyter.stages.train.frameworks.torch:TorchFramework"),
     ("xgboost", "lepton_jupyter.stages.train.frameworks.xgboost:XGBoostFramework"),  # before sklearn, on which
     ("lightgbm", "lepton_jupyter.stages.train.frameworks.lightgbm:LightGBMFramework"),  # their estimators are built
