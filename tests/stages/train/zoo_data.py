@@ -1,0 +1,78 @@
+"""Real data of the families: small, with holes, words and values on a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from sklearn.datasets import load_digits
+
+from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.core.paths import Home
+from lepton_jupyter.stages.data.ingest import add
+from lepton_jupyter.stages.data.spec import Data
+from lepton_jupyter.stages.data.store import Dataset, Store
+
+EXAMPLES = Path(__file__).parents[3] / "example_notebooks"
+
+
+def _table(name: str) -> pl.DataFrame:
+    return pl.read_csv(EXAMPLES / name, null_values="NA")
+
+
+def _holes(frame: pl.DataFrame, target: str, *, rate: float = 0.1) -> pl.DataFrame:
+    """Return the table with values taken away at random."""
+    rng = np.random.default_rng(0)
+    features = [name for name in frame.columns if name != target]
+    return frame.with_columns(
+        pl.when(pl.Series(rng.random(frame.height) < rate)).then(None).otherwise(pl.col(name)).alias(name)
+        for name in features
+    )
+
+
+def _wdbc() -> Any:
+    return _table("breast_cancer.csv").select(
+        "mean_radius", "mean_texture", "mean_area", "worst_concavity", "diagnosis"
+    )
+
+
+def _digits() -> Any:
+    found = load_digits()
+    return found.images[:600, None].astype(np.float32) / 16, found.target[:600]
+
+
+def _heights() -> Any:
+    """Penguins' mass and flippers: two targets, words and holes among the features."""
+    return _table("penguins.csv").drop_nulls(["body_mass_g", "flipper_length_mm"]).drop("year")
+
+
+DATA: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
+    "tumours": (_wdbc, {"target": ("diagnosis",)}),
+    "tumours with holes": (lambda: _holes(_wdbc(), "diagnosis"), {"target": ("diagnosis",)}),
+    "penguins": (lambda: _table("penguins.csv"), {"target": ("species",)}),
+    "penguins with holes": (lambda: _holes(_table("penguins.csv"), "species"), {"target": ("species",)}),
+    "penguins, numbers with holes": (
+        lambda: _holes(_table("penguins.csv").drop("island", "sex"), "species"),
+        {"target": ("species",)},
+    ),
+    "penguins' mass": (_heights, {"target": ("body_mass_g",)}),
+    "penguins' mass and flippers": (_heights, {"target": ("body_mass_g", "flipper_length_mm")}),
+    "diabetes": (lambda: _table("diabetes.csv"), {"target": ("progression",)}),
+    "diabetes with holes": (lambda: _holes(_table("diabetes.csv"), "progression"), {"target": ("progression",)}),
+    "digits": (_digits, {}),
+}
+
+
+def make(home: Home, key: str) -> Dataset:
+    """Return a dataset by its key, made once a home."""
+    name = "d" + str(list(DATA).index(key))
+    read, flags = DATA[key]
+    try:
+        return Store(home).open(name)
+    except LeptonError:  # not yet made
+        value = read()
+        add(home, Data(name=name, source="table", **flags), value)
+        return Store(home).open(name)
