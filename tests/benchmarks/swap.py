@@ -194,11 +194,12 @@ def killed(name: str) -> None:
         time.sleep(5)
 
     asyncio.run(under(load, work))
-    first = min(
-        (each.at + each.seconds for each in load.seen if each.at > at[0] and each.status == 200), default=np.inf
-    )
-    in_flight = [each for each in load.seen if each.status == 0 and each.at <= at[0] <= each.at + each.seconds]
-    refused = [each for each in load.seen if each.status == 0 and each.at > at[0]]
+    failed = [each for each in load.seen if each.status == 0]
+    gone = min((each.at for each in failed), default=at[0])  # until then, what was sent before it died still arrives
+    answered = [each.at + each.seconds for each in load.seen if each.at > gone and each.status == 200]
+    first = min(answered, default=np.inf)
+    in_flight = [each for each in failed if each.at <= at[0] <= each.at + each.seconds]
+    refused = [each for each in failed if each.at > at[0]]
     late = [each for each in refused if each.at > first]
     print(
         f"  {name:<8}killed: {len(in_flight)} of {N_CONNECTIONS} in flight failed, {len(refused)} found nobody, "
