@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Literal, TypeVar
 
 from msgspec import structs
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.figures import Figures, VersionFigures, edge_s, quantile_s
-from lepton_jupyter.formats.profile import NumberProfile, Profile, Shift, TextProfile, psi
+from lepton_jupyter.formats.profile import NumberProfile, Profile, TextProfile, psi
 from lepton_jupyter.formats.schema import Schema
 
 REQUESTS = 500  # of the canary, before it is promoted
@@ -101,7 +100,11 @@ def fails_oftener(live: VersionFigures, canary: VersionFigures) -> bool:
     """
     if canary.n_failed < FEWEST_FAILURES:
         return False
-    return fisher(canary.n_failed, canary.n_requests, live.n_failed, live.n_requests) < ALPHA
+    from scipy import stats  # a lazy import: only who judges a canary needs it
+
+    n_failed = canary.n_failed + live.n_failed
+    n_requests = canary.n_requests + live.n_requests
+    return bool(stats.hypergeom.sf(canary.n_failed - 1, n_requests, n_failed, canary.n_requests) < ALPHA)
 
 
 def is_slower(live: VersionFigures, canary: VersionFigures) -> bool:
@@ -116,7 +119,9 @@ def is_slower(live: VersionFigures, canary: VersionFigures) -> bool:
     share = min(1.0, 0.95 + 2 * math.sqrt(0.95 * 0.05 / n_live))
     limit_s = SLOWER * quantile_s(live.latency, share) + SLOWER_S
     n_slower = sum(n for place, n in enumerate(canary.latency) if edge_s(place) >= limit_s)
-    return binomial_tail(n_slower, n_canary, 0.05) < ALPHA
+    from scipy import stats
+
+    return bool(stats.binom.sf(n_slower - 1, n_canary, 0.05) < ALPHA)
 
 
 def drift(live: VersionFigures, canary: VersionFigures) -> tuple[float, float] | None:
@@ -129,41 +134,12 @@ def drift(live: VersionFigures, canary: VersionFigures) -> tuple[float, float] |
         return None
     if min(one.n_rows / one.deff for one in (live, canary)) < FEWEST_EFFECTIVE:
         return None
-    shifts = psi(_worth(live.predictions, live.deff), _worth(canary.predictions, canary.deff))
-    worst = min(shifts.values(), key=_p_value)
-    return worst.psi - worst.noise, min(1.0, len(shifts) * _p_value(worst))
+    from scipy import stats
 
-
-def fisher(n_failed: int, n: int, n_failed_other: int, n_other: int) -> float:
-    """Return the chance of so many failures or more here, if both fail alike: the hypergeometric tail.
-
-    Examples
-    --------
-    >>> round(fisher(3, 10, 0, 10), 4), fisher(9, 60, 2, 4500) < 1e-12
-    (0.1053, True)
-    """
-    failed, every = n_failed + n_failed_other, n + n_other
-    if n_failed * every <= n * failed:  # no oftener than all do: the tail is most of it
-        return 1.0
-    below = _log_choose(every, n)
-    return _tail(
-        math.exp(_log_choose(failed, k) + _log_choose(every - failed, n - k) - below)
-        for k in range(n_failed, min(failed, n) + 1)
-    )
-
-
-def binomial_tail(n_hits: int, n: int, share: float) -> float:
-    """Return the chance of so many hits or more in n tries.
-
-    Examples
-    --------
-    >>> round(binomial_tail(9, 10, 0.5), 4)
-    0.0107
-    """
-    if n_hits <= n * share:
-        return 1.0
-    logs = (math.log(share), math.log1p(-share))
-    return _tail(math.exp(_log_choose(n, k) + k * logs[0] + (n - k) * logs[1]) for k in range(n_hits, n + 1))
+    shifts = psi(_worth(live.predictions, live.deff), _worth(canary.predictions, canary.deff)).values()
+    chances = [float(stats.chi2.sf(shift.chi2, shift.dof)) if shift.dof else 1.0 for shift in shifts]
+    worst, chance = min(zip(shifts, chances, strict=True), key=lambda pair: pair[1])
+    return worst.psi - worst.noise, min(1.0, len(chances) * chance)
 
 
 def check_flags(*, canary: float | None, requests: int | None, seconds: float | None, is_shadow: bool) -> None:
@@ -264,47 +240,3 @@ def _divided(columns: Mapping[str, C], deff: float) -> dict[str, C]:
         )
         for name, one in columns.items()
     }
-
-
-def _p_value(shift: Shift) -> float:
-    """Return the chance of so large a chi-squared, or a larger one."""
-    return chi2_tail(shift.chi2, shift.dof) if shift.dof else 1.0
-
-
-def chi2_tail(value: float, dof: int) -> float:
-    """Return the upper tail of chi-squared, by the finite sums for whole degrees of freedom.
-
-    Abramowitz and Stegun (1964), Handbook of mathematical functions, 26.4.4 and 26.4.5. The backend loads no scipy.
-
-    Examples
-    --------
-    >>> round(chi2_tail(3.841, 1), 4), round(chi2_tail(16.919, 9), 4), round(chi2_tail(18.307, 10), 4)
-    (0.05, 0.05, 0.05)
-    """
-    half = value / 2
-    if half <= 0:
-        return 1.0
-    if half > 700:  # its exponential is no number any more
-        return 0.0
-    if dof % 2 == 0:
-        terms = accumulate(range(1, dof // 2), lambda term, k: term * half / k, initial=1.0)
-        return min(1.0, math.exp(-half) * sum(terms))
-    first = math.erfc(math.sqrt(half))
-    terms = accumulate(
-        range(1, dof // 2), lambda term, k: term * half / (k + 0.5), initial=math.sqrt(half) / math.gamma(1.5)
-    )
-    return min(1.0, first + (math.exp(-half) * sum(terms) if dof > 1 else 0.0))
-
-
-def _tail(chances: Iterable[float]) -> float:
-    """Return the sum of chances that grow ever smaller: the first few of them."""
-    found = 0.0
-    for chance in chances:
-        found += chance
-        if chance <= 1e-9 * found:
-            break
-    return min(1.0, found)
-
-
-def _log_choose(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
