@@ -42,3 +42,29 @@ class Session(Protocol):
 
     def should_stop(self) -> bool:
         """Whether the user asked the run to stop; the engine ends at its next step and keeps its best."""
+
+
+class Quiet:
+    """A session that nobody follows, and nobody stops."""
+
+    def __init__(self, run_id: str, folder: Path, devices: tuple[str, ...] = ()) -> None:
+        self.run_id, self.folder, self.devices = run_id, folder, devices
+
+    def log(self, *, step: int | None = None, **metrics: float) -> None:
+        """Nobody hears it."""
+
+    def note(self, key: str, value: Any) -> None:
+        """Nobody hears it."""
+
+    def result(self, **summary: Any) -> None:
+        """Nobody hears it."""
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        """Nobody hears it."""
+
+    def telemetry(self, **values: float) -> None:
+        """Nobody hears it."""
+
+    def should_stop(self) -> bool:
+        """Nobody asks."""
+        return False

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.core.session import Session
+from lepton_jupyter.core.session import Quiet, Session
 from lepton_jupyter.stages.train.checkpoints import Checkpoints, State
 
 if TYPE_CHECKING:
@@ -85,22 +85,12 @@ class _Watched:
         return look
 
 
-class _Muted:
-    """A session that nobody hears."""
+class _Muted(Quiet):
+    """Nobody hears it, but it is to stop when the other one is, or when its time is over."""
 
     def __init__(self, session: Session, watched: _Watched) -> None:
-        self.run_id, self.folder, self.devices = session.run_id, session.folder, session.devices
+        super().__init__(session.run_id, session.folder, session.devices)
         self._session, self._watched = session, watched
-
-    def log(self, *, step: int | None = None, **metrics: float) -> None: ...
-
-    def note(self, key: str, value: Any) -> None: ...
-
-    def result(self, **summary: Any) -> None: ...
-
-    def progress(self, done: int, total: int, unit: str) -> None: ...
-
-    def telemetry(self, **values: float) -> None: ...
 
     def should_stop(self) -> bool:
         return self._session.should_stop() or monotonic() > self._watched.deadline

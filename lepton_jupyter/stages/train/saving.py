@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.core.session import Session
+from lepton_jupyter.core.session import Quiet, Session
 from lepton_jupyter.formats.bundle import Bundle
 from lepton_jupyter.formats.records import Card
 from lepton_jupyter.stages.data.store import Dataset
@@ -58,7 +58,7 @@ def save(
     """
     __tracebackhide__ = True
     framework = framework_of(model, name)
-    quiet = _Quiet(run_id, folder.parent) if session is None else session
+    quiet = Quiet(run_id, folder.parent) if session is None else session
     if dataset is not None:
         spec = Train(model=name, data=dataset.record.name, preprocess="none")
         dataset = settle_task(dataset, "auto")
@@ -84,32 +84,3 @@ def save(
     )
     bundle, _ = bundle_of(fitted, card, folder=folder, dataset=dataset, example=rows, session=session)
     return bundle
-
-
-class _Quiet:
-    """A session that nobody follows."""
-
-    def __init__(self, run_id: str, folder: Path) -> None:
-        self.run_id = run_id
-        self.folder = folder
-
-    def log(self, *, step: int | None = None, **metrics: float) -> None:
-        """Nobody hears it."""
-
-    def note(self, key: str, value: Any) -> None:
-        """Nobody hears it."""
-
-    def result(self, **summary: Any) -> None:
-        """Nobody hears it."""
-
-    def progress(self, done: int, total: int, unit: str) -> None:
-        """Nobody hears it."""
-
-    devices: tuple[str, ...] = ()
-
-    def telemetry(self, **values: float) -> None:
-        pass
-
-    def should_stop(self) -> bool:
-        """Nobody asks."""
-        return False

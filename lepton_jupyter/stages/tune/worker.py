@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import msgspec
 
-from lepton_jupyter.core.session import Session
+from lepton_jupyter.core.session import Quiet, Session
 from lepton_jupyter.stages.train.job import Outcome
 from lepton_jupyter.stages.train.spec import Train
 from lepton_jupyter.stages.tune.engine import train_trials
@@ -23,26 +23,6 @@ from lepton_jupyter.stages.tune.space import Space
 from lepton_jupyter.stages.tune.spec import Tune
 from lepton_jupyter.stages.tune.trial import Question
 from lepton_jupyter.stages.tune.workers import QUESTION
-
-
-class _Quiet:
-    """A session of which nobody hears: what the first process does is told. It is ended, never asked to stop."""
-
-    def __init__(self, folder: Path, device: str) -> None:
-        self.run_id, self.folder, self.devices = folder.name, folder, (device,)
-
-    def log(self, *, step: int | None = None, **metrics: float) -> None: ...
-
-    def note(self, key: str, value: Any) -> None: ...
-
-    def result(self, **summary: Any) -> None: ...
-
-    def progress(self, done: int, total: int, unit: str) -> None: ...
-
-    def telemetry(self, **values: float) -> None: ...
-
-    def should_stop(self) -> bool:
-        return False
 
 
 class Line:
@@ -101,7 +81,9 @@ def main(folder: Path, device: str) -> None:
     requests = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     given = pickle.loads((folder / "trials" / QUESTION).read_bytes())  # noqa: S301  the run's kernel wrote it, mode 0600
-    train_trials(Line(_Quiet(folder, device), given, (sys.stdin, requests)), slot=device.replace("/", "-"))
+    train_trials(
+        Line(Quiet(folder.name, folder, (device,)), given, (sys.stdin, requests)), slot=device.replace("/", "-")
+    )
 
 
 if __name__ == "__main__":

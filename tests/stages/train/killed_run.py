@@ -11,13 +11,13 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from lepton_jupyter.core.paths import Home
+from lepton_jupyter.core.session import Quiet
 from lepton_jupyter.stages.data.store import Store
 from lepton_jupyter.stages.train import checkpoints, loop, strides
 from lepton_jupyter.stages.train.engine import train
@@ -46,29 +46,6 @@ class Net(nn.Module):
         return self.net(x)
 
 
-class Session:
-    """Writes metrics as a run does: a line each."""
-
-    run_id = "0" * 12
-    devices: tuple[str, ...] = ()
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def log(self, *, step: int | None = None, **metrics: float) -> None: ...
-
-    def note(self, key: str, value: Any) -> None: ...
-
-    def result(self, **summary: Any) -> None: ...
-
-    def progress(self, done: int, total: int, unit: str) -> None: ...
-
-    def telemetry(self, **values: float) -> None: ...
-
-    def should_stop(self) -> bool:
-        return False
-
-
 def main() -> None:
     """Train to the end, or to the kill."""
     for module in (checkpoints, loop):
@@ -78,7 +55,7 @@ def main() -> None:
     folder = Path(sys.argv[2])
     dataset = Store(Home(Path(sys.argv[1]))).open("wdbc")
     spec = Train(model="Net", data="wdbc", epochs=40, checkpoint_every_s=0.02, ema=0.99, lr_scheduler="one-cycle")
-    trained = train(Session(folder), Net, dataset, spec)
+    trained = train(Quiet("0" * 12, folder), Net, dataset, spec)
     history = {name: values for name, values in trained.history.items() if name != "rows_per_s"}
     digest = hashlib.sha256(trained.bundle.read("weights.safetensors")).hexdigest()
     (folder / "told.json").write_text(json.dumps({"weights": digest, "history": history}))

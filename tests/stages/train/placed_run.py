@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from lepton_jupyter.core.paths import Home
+from lepton_jupyter.core.session import Quiet
 from lepton_jupyter.stages.data.ingest import add
 from lepton_jupyter.stages.data.spec import Data
 from lepton_jupyter.stages.data.store import Store
@@ -28,29 +28,6 @@ class Net(nn.Module):
         return self.net(x)
 
 
-class Session:
-    """Hears nothing."""
-
-    run_id = "0" * 12
-    devices: tuple[str, ...] = ()
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def log(self, *, step: int | None = None, **metrics: float) -> None: ...
-
-    def note(self, key: str, value: Any) -> None: ...
-
-    def result(self, **summary: Any) -> None: ...
-
-    def progress(self, done: int, total: int, unit: str) -> None: ...
-
-    def telemetry(self, **values: float) -> None: ...
-
-    def should_stop(self) -> bool:
-        return False
-
-
 def main(folder: Path) -> None:
     """Add the table that lies in the folder, and train on it."""
     home = Home(folder / "home").make()
@@ -58,7 +35,7 @@ def main(folder: Path) -> None:
     run = folder / "run"
     run.mkdir()
     spec = Train(model="Net", data="penguins", epochs=3)
-    train(Session(run), Net, Store(home).open("penguins"), spec)
+    train(Quiet("0" * 12, run), Net, Store(home).open("penguins"), spec)
 
 
 if __name__ == "__main__":
