@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import socket
 from dataclasses import dataclass
@@ -161,10 +162,21 @@ def rank(number: int, port: int, home: Path, asked: list[tuple[Path, type[nn.Mod
         (folder / f"told{i}-{number}.json").write_text(json.dumps(told))
 
 
+def free_ports(n: int) -> int:
+    """Return the first of so many free ports in a row, below those that the system gives to whoever asks for one."""
+    while True:
+        first = random.randrange(20_000, 30_000)
+        try:
+            for port in range(first, first + n):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
+
+
 def in_ranks(home: Path, asked: list[tuple[Path, type[nn.Module], dict[str, Any], int]]) -> list[list[dict[str, Any]]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_ports(len(asked))
     context = get_context("spawn")
     processes = [context.Process(target=rank, args=(number, port, home, asked)) for number in (0, 1)]
     for process in processes:
