@@ -21,6 +21,15 @@ PATHS = (
 )  # fmt: skip
 SCORING = ("/predict", "/invocations", "/v2/models/Net/infer")
 ANSWER_S = 20
+_INPUTS = [
+    {"name": "num", "shape": [1, 2], "datatype": "FP64", "data": [ROW["age"], ROW["children"]]},
+    {"name": "txt", "shape": [1, 1], "datatype": "BYTES", "data": [ROW["island"]]},
+]
+_WHOLE = {  # bodies that are answered
+    "/predict": json.dumps({"rows": [ROW]}).encode(),
+    "/invocations": json.dumps({"dataframe_records": [ROW]}).encode(),
+    "/v2/models/Net/infer": json.dumps({"inputs": _INPUTS}).encode(),
+}
 
 
 class Case(NamedTuple):
@@ -97,6 +106,12 @@ def ask(port: int, case: Case) -> int | None:
 # -- kinds
 
 
+def _whole(draw: random.Random, *more: str) -> bytes:
+    """Return a request that is answered."""
+    path, body = draw.choice(list(_WHOLE.items()))
+    return post(path, body, *more)
+
+
 def _method(draw: random.Random) -> Case:
     path = draw.choice(PATHS)
     method = draw.choice(METHODS)
@@ -104,12 +119,12 @@ def _method(draw: random.Random) -> Case:
 
 
 def _truncated(draw: random.Random) -> Case:
-    whole = post(draw.choice(SCORING), json.dumps({"rows": [ROW]}).encode())
+    whole = _whole(draw)
     return Case("", whole[: draw.randrange(1, len(whole))], may_be_silent=True)
 
 
 def _garbled(draw: random.Random) -> Case:
-    whole = bytearray(post(draw.choice(SCORING), json.dumps({"rows": [ROW]}).encode(), "Connection: close"))
+    whole = bytearray(_whole(draw, "Connection: close"))
     for _ in range(draw.randrange(1, 12)):
         whole[draw.randrange(len(whole))] = draw.randrange(256)
     return Case("", bytes(whole), may_be_silent=True)
@@ -128,7 +143,7 @@ def _chunked(draw: random.Random) -> Case:
         at += size
     ends = (b"0\r\n\r\n", b"", b"0\r\nX: y\r\n\r\n", b"zz\r\n", b"-1\r\n\r\n", b"ffffffffffffffffff\r\n")
     end = draw.choice(ends)
-    start = head("POST", draw.choice(SCORING), None, "Transfer-Encoding: chunked")
+    start = head("POST", "/predict", None, "Transfer-Encoding: chunked")
     return Case("", start + b"".join(parts) + end, may_be_silent=end != ends[0])
 
 
@@ -150,8 +165,7 @@ def _odd_header(draw: random.Random) -> Case:
     value = "".join(map(chr, draw.choices(range(128, 256), k=40)))
     name = draw.choice(_HEADERS)
     said = draw.choice((value, "", "gzip;q=abc", "9" * 400, "-1", "1.5", "websocket", "100-continue", "a,b,,c"))
-    body = json.dumps(ROW).encode()
-    return Case("", post(draw.choice(SCORING), body, f"{name}: {said}"), may_be_silent=True)
+    return Case("", _whole(draw, f"{name}: {said}"), may_be_silent=True)
 
 
 _HEADERS = (
@@ -161,13 +175,14 @@ _HEADERS = (
 
 
 def _squeezed(draw: random.Random) -> Case:
-    body = draw.choice((gzip.compress, zlib.compress))(json.dumps({"rows": [ROW]}).encode())
+    path, body = draw.choice(list(_WHOLE.items()))
+    body = draw.choice((gzip.compress, zlib.compress))(body)
     damaged = bytearray(body)
     if draw.random() < 0.7:
         damaged[draw.randrange(len(damaged))] ^= 1 << draw.randrange(8)
     cut = bytes(damaged[: draw.randrange(1, len(damaged) + 1)])
     coding = draw.choice(("gzip", "deflate", "br", "zstd", "gzip, gzip", "identity"))
-    return Case("", post(draw.choice(SCORING), cut, f"Content-Encoding: {coding}"))
+    return Case("", post(path, draw.choice((body, cut)), f"Content-Encoding: {coding}"))
 
 
 def _deep(draw: random.Random) -> Case:
@@ -185,50 +200,56 @@ _ODD_VALUES: tuple[Any, ...] = (
 
 
 def _odd_rows(draw: random.Random) -> Case:
-    row: dict[str, Any] = {name: draw.choice((value, *_ODD_VALUES)) for name, value in ROW.items()}
-    if draw.random() < 0.3:
+    row: dict[str, Any] = dict(ROW)
+    for name in draw.sample(list(ROW), draw.choice((0, 1, 1, 2))):
+        row[name] = draw.choice(_ODD_VALUES)
+    if draw.random() < 0.2:
         row[draw.choice(("", "\0", "age", "nothing", "patient", "x" * 3000))] = draw.choice(_ODD_VALUES)
-    forms: tuple[Any, ...] = (
-        row, [row], {"rows": [row]}, {"rows": row}, {"columns": row},
-        {"columns": {key: [value] for key, value in row.items()}},
-        {"instances": [row]}, {"inputs": row}, {"dataframe_records": [row]},
-        {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}},
-        {"dataframe_split": {"columns": list(row) * 2, "data": [list(row.values())]}}, {"rows": [row], "columns": row},
-    )  # fmt: skip
-    return Case("", post(draw.choice(SCORING), json.dumps(draw.choice(forms)).encode()))
+    columns = {key: [value] for key, value in row.items()}
+    split = {"columns": list(row), "data": [list(row.values())]}
+    forms: dict[str, tuple[Any, ...]] = {
+        "/predict": (row, [row], {"rows": [row]}, {"rows": row}, {"columns": row}, {"columns": columns}, [row, ROW]),
+        "/invocations": (
+            {"instances": [row]}, {"inputs": row}, {"inputs": columns}, {"dataframe_records": [row, ROW]},
+            {"dataframe_split": split}, {"dataframe_split": {**split, "columns": list(row) * 2}},
+        ),
+    }  # fmt: skip
+    path = draw.choice(list(forms))
+    return Case("", post(path, json.dumps(draw.choice(forms[path])).encode()))
 
 
 def _words(draw: random.Random) -> Case:
-    body = json.dumps({"rows": [ROW]}).replace(
-        "50.0", draw.choice(("NaN", "Infinity", "-Infinity", "1e999", "nan", "0x1"))
-    )
-    return Case("", post(draw.choice(SCORING), body.encode()))
+    path, body = draw.choice(list(_WHOLE.items()))
+    word = draw.choice((b"NaN", b"Infinity", b"-Infinity", b"1e999", b"nan", b"0x1", b"-0", b"5e-324", b"1e308"))
+    return Case("", post(path, body.replace(b"50.0", word)))
 
 
 def _tensors(draw: random.Random) -> Case:
-    def tensor(name: str) -> dict[str, Any]:
-        return {
-            "name": draw.choice((name, name, "\0", "")),
-            "datatype": draw.choice(("FP64", "BYTES", "INT64", "BOOL", "FP16", "UINT8", "COMPLEX", "")),
-            "shape": draw.choice(
-                ([1, 2], [1, 1], [1], [], [-1, 2], [2**62, 4], [2**63], [0, 2], [1, 2, 1], [0, 2**60])
-            ),
-            "data": draw.choice(([1.0, 2.0], ["a"], [[1, 2]], [[1], [2, 3]], [None, None], [], [2**70], [True, False])),
-        }
-
-    document: dict[str, Any] = {
-        "inputs": [tensor(name) for name in draw.choice((("num", "txt"), ("num",), ("age", "island")))]
-    }
-    if draw.random() < 0.5:
-        for one in document["inputs"]:
-            del one["data"]
+    """One thing is wrong with a body that fits, or two."""
+    document = json.loads(_WHOLE["/v2/models/Net/infer"])
+    raw = b""
+    for _ in range(draw.choice((0, 1, 1, 1, 2))):
+        one = draw.choice(document["inputs"])
+        key = draw.choice(("name", "datatype", "shape", "data", "binary", "outputs"))
+        if key == "outputs":
+            document["outputs"] = draw.choice(([{"name": "prediction"}], [{"name": "x"}], [1], "prediction", []))
+        elif key == "binary":
+            one.pop("data", None)
             one["parameters"] = {"binary_data_size": draw.choice((0, 8, 16, -8, 2**70, "8", 1.5, None))}
-    if draw.random() < 0.3:
-        document["outputs"] = draw.choice(([{"name": "prediction"}], [{"name": "x"}], [1], "prediction"))
+            raw = draw.randbytes(draw.choice((0, 1, 8, 16, 17, 4096)))
+        else:
+            one[key] = draw.choice(_ODD_TENSORS[key])
     body = json.dumps(document).encode()
-    raw = draw.randbytes(draw.choice((0, 1, 8, 16, 17, 4096)))
-    length = draw.choice((len(body), len(body), 0, len(body) - 1, len(body) + len(raw) + 1))
+    length = draw.choice((len(body),) * 6 + (0, len(body) - 1, len(body) + len(raw) + 1))
     return Case("", post("/v2/models/Net/infer", body + raw, f"Inference-Header-Content-Length: {length}"))
+
+
+_ODD_TENSORS: dict[str, tuple[Any, ...]] = {
+    "name": ("num", "txt", "age", "\0", "", 1),
+    "datatype": ("FP64", "FP32", "BYTES", "INT64", "BOOL", "FP16", "UINT8", "COMPLEX", "", None),
+    "shape": ([1, 2], [1, 1], [1], [], [-1, 2], [2**62, 4], [2**63], [0, 2], [1, 2, 1], [0, 2**60], "1,2"),
+    "data": ([1.0, 2.0], ["a"], [[1, 2]], [[1], [2, 3]], [None, None], [], [2**70, 1], [True, False], ["\0"], {}),
+}
 
 
 def _tables(draw: random.Random) -> Case:
@@ -236,11 +257,11 @@ def _tables(draw: random.Random) -> Case:
         ("age,island,children\n50,Dream,2\n", "age\n", "", "\0", "age,age\n1,2\n", 'age,"island\n1,2,3', "a" * 200_000,
          "age,island,children\n1,Dream\n", "age,island,children\n" + "1,Dream,x\n" * 60, "\n\n\n", ",,,\n,,,\n")
     )  # fmt: skip
-    return Case("", post(draw.choice(SCORING), body.encode(), "Content-Type: text/csv"))
+    return Case("", post(draw.choice(SCORING[:2]), body.encode(), "Content-Type: text/csv"))
 
 
 def _pipelined(draw: random.Random) -> Case:
-    one = post(draw.choice(SCORING), json.dumps({"rows": [ROW]}).encode())
+    one = _whole(draw)
     others = [one, head("GET", draw.choice(PATHS[:10])), post("/predict", b"{"), draw.randbytes(30)]
     return Case("", one + b"".join(draw.choices(others, k=draw.randrange(1, 6))))
 
