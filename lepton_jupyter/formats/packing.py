@@ -47,6 +47,11 @@ class Packed(NamedTuple):
         return self.num.shape[0]
 
 
+def count_rows(rows: Packed | NDArray[Any]) -> int:
+    """Return how many rows these are, packed or a tensor [N, …]."""
+    return rows.n_rows if isinstance(rows, Packed) else rows.shape[0]
+
+
 class RowFault(Struct, frozen=True, omit_defaults=True):
     """One thing that is wrong with a table.
 

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_jupyter.formats.packing import Packed
+from lepton_jupyter.formats.packing import Packed, count_rows
 from lepton_jupyter.formats.schema import SENTINEL
 
 MAGIC = b"LPR"  # what all frames begin with
@@ -80,8 +80,7 @@ class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     @classmethod
     def of_rows(cls, rows: Packed | NDArray[np.float32], **rest: Any) -> LoggedRequest:
         """Return the record of these packed rows; `rest` are its other fields."""
-        n_rows = rows.n_rows if isinstance(rows, Packed) else rows.shape[0]
-        return cls(n_rows=n_rows, **packed_fields([rows]), **rest)
+        return cls(n_rows=count_rows(rows), **packed_fields([rows]), **rest)
 
 
 class LoggedBatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -18,10 +18,10 @@ import numpy as np
 
 from lepton_jupyter.formats.endpoint import EndpointConfig
 from lepton_jupyter.formats.figures import Figures
+from lepton_jupyter.formats.packing import count_rows
 from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.serving import compression, content, inference, page
 from lepton_jupyter.serving.answers import SAFE, Answer, HttpError, json_answer, refused
-from lepton_jupyter.serving.batching import MAX_ROWS
 from lepton_jupyter.serving.bodies import Bodies, GoneError, Receive
 from lepton_jupyter.serving.content import Read
 from lepton_jupyter.serving.journal import Journal
@@ -173,13 +173,12 @@ class App:
             chosen = lanes.choose(read, body, headers=headers, request_id=request_id)
         except Exception:
             return None
-        rows = chosen.asked.rows
-        n_rows = len(rows[0] if isinstance(rows, tuple) else rows)
-        if n_rows > min(SMALL_ANSWER, MAX_ROWS):
+        n_rows = count_rows(chosen.asked.rows)
+        if n_rows > SMALL_ANSWER:
             return None
         quick = Quick(chosen, respond, self._end, route=route, request_id=request_id, started=started)
         self._n_in_flight += 1
-        chosen.lane.batcher.submit_to(quick, rows, n_rows, quick)
+        chosen.lane.batcher.submit_to(quick, chosen.asked.rows, n_rows, quick)
         return quick
 
     def _end(self, quick: Quick, found: Outputs | BaseException | None) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.formats.packing import Packed
+from lepton_jupyter.formats.packing import Packed, count_rows
 from lepton_jupyter.serving.answers import HttpError
 from lepton_jupyter.serving.scorer import CHUNK_ROWS, Outputs, Scorer
 
@@ -119,7 +119,7 @@ class Batcher:
         HttpError
             From the future: 504 after `timeout_s`.
         """
-        n_rows = len(rows[0]) if isinstance(rows, tuple) else len(rows)
+        n_rows = count_rows(rows)
         if n_rows > MAX_ROWS:
             return asyncio.ensure_future(self._parts(rows, n_rows, connection))
         future: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()

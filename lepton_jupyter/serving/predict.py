@@ -15,6 +15,7 @@ from lepton_jupyter.formats.packing import (
     PackingError,
     RowFault,
     column_ids,
+    count_rows,
     describe_columns,
     pack_columns,
     pack_rows,
@@ -56,7 +57,7 @@ def read(release: Release, body: bytes) -> Asked:
         400 for broken JSON, 413 for too many rows, 422 for rows that do not fit the schema.
     """
     rows, ids = release.reader.read(body) or _read_carefully(release, body)
-    check_count(rows.n_rows if isinstance(rows, Packed) else len(rows), release.config.max_rows)
+    check_count(count_rows(rows), release.config.max_rows)
     return Asked(rows, ids, partial(write_rows, release, ids))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from lepton_jupyter.serving.answers import SAFE, Answer
@@ -188,6 +187,3 @@ class EndpointProtocol(HttpToolsProtocol):
         """Go on after an answer that went uvicorn's way."""
         self._quiet_since = self.loop.time()
         super().on_response_complete()
-
-
-assert issubclass(httptools.HttpParserCallbackError, httptools.HttpParserError)  # so that `_refuse_head` does

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.bundle import GRAPH, Bundle
-from lepton_jupyter.formats.packing import Packed, pack_rows
+from lepton_jupyter.formats.packing import Packed, count_rows, pack_rows
 from lepton_jupyter.formats.schema import Schema
 
 CHUNK_ROWS = 8192  # bounds the memory of what lies between a graph's nodes
@@ -95,7 +95,7 @@ class Scorer:
 
         The binary decision is the positive class where its probability is at least 0.5; else the most probable class.
         """
-        n_rows = rows.n_rows if isinstance(rows, Packed) else rows.shape[0]
+        n_rows = count_rows(rows)
         parts = [self._run(rows, start) for start in range(0, n_rows, CHUNK_ROWS)]
         width = len(self.schema.classes) if self._output == "probability" else max(1, len(self.schema.targets))
         raw = np.concatenate(parts) if len(parts) > 1 else parts[0] if parts else np.empty((0, width), np.float32)
