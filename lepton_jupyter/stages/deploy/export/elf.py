@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, NamedTuple
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.dynamic import DynamicSegment
+from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import InterpSegment
 
 from lepton_jupyter.core.errors import LeptonError
 
@@ -15,17 +19,14 @@ LIBC = "libc.so.6"
 CONFIGURATION = Path("/etc/ld.so.conf")
 DEFAULTS = ("/lib64", "/usr/lib64", "/lib", "/usr/lib")
 
-_LOAD, _DYNAMIC, _INTERPRETER = 1, 2, 3  # kinds of segments
-_NEEDED, _STRINGS, _STRINGS_SIZE, _RPATH, _RUNPATH = 1, 5, 10, 15, 29  # tags of the dynamic section
-
 
 class Needs(NamedTuple):
     """What one file asks the loader for.
 
     Attributes
     ----------
-    machine : int
-        ELF's number of the processor.
+    machine : str
+        ELF's name of the processor, such as ``EM_X86_64``.
     loader : str
         Absolute path of the loader that a program names; empty for a library.
     libraries : tuple of str
@@ -34,7 +35,7 @@ class Needs(NamedTuple):
         Where the file itself says that they lie.
     """
 
-    machine: int
+    machine: str
     loader: str
     libraries: tuple[str, ...]
     folders: tuple[Path, ...]
@@ -55,17 +56,6 @@ class Closure(NamedTuple):
     missing: dict[str, Path]
 
 
-class _Segment(NamedTuple):
-    kind: int
-    flags: int
-    offset: int
-    address: int
-    physical: int
-    size: int
-    memory: int
-    align: int
-
-
 def needs_of(path: Path) -> Needs | None:
     """Return what a file asks the loader for; None where it is no ELF file of 64 bits.
 
@@ -75,49 +65,23 @@ def needs_of(path: Path) -> Needs | None:
         If it cannot be read.
     """
     with path.open("rb") as file:
-        head = file.read(64)
-        if len(head) < 64 or head[:4] != b"\x7fELF" or head[4] != 2:
+        try:
+            return _read(ELFFile(file), path)
+        except ELFError:  # the file is none, or is damaged
             return None
-        order = "<" if head[5] == 1 else ">"
-        (machine,) = struct.unpack_from(f"{order}H", head, 18)
-        segments = _segments(file, head, order)
-        loader = next((s for s in segments if s.kind == _INTERPRETER), None)
-        said = _part(file, loader).rstrip(b"\0").decode() if loader else ""
-        dynamic = next((s for s in segments if s.kind == _DYNAMIC), None)
-        if dynamic is None:
-            return Needs(machine, said, (), ())
-        content = _part(file, dynamic)
-        tags = list(struct.iter_unpack(f"{order}qQ", content[: len(content) // 16 * 16]))
-        strings = _strings(file, segments, dict(tags))
-    named = [_string(strings, value) for tag, value in tags if tag == _NEEDED]
-    paths = [_string(strings, value) for tag, value in tags if tag in (_RPATH, _RUNPATH)]
-    return Needs(machine, said, tuple(named), tuple(_folders(paths, path)))
 
 
-def _segments(file: BinaryIO, head: bytes, order: str) -> list[_Segment]:
-    (offset,) = struct.unpack_from(f"{order}Q", head, 32)
-    size, count = struct.unpack_from(f"{order}HH", head, 54)
-    file.seek(offset)
-    table = file.read(size * count)
-    return [_Segment(*struct.unpack_from(f"{order}IIQQQQQQ", table, size * place)) for place in range(count)]
-
-
-def _part(file: BinaryIO, segment: _Segment) -> bytes:
-    file.seek(segment.offset)
-    return file.read(segment.size)
-
-
-def _strings(file: BinaryIO, segments: Iterable[_Segment], tags: dict[int, int]) -> bytes:
-    address = tags.get(_STRINGS, 0)
-    for segment in segments:
-        if segment.kind == _LOAD and segment.address <= address < segment.address + segment.size:
-            file.seek(address - segment.address + segment.offset)
-            return file.read(tags.get(_STRINGS_SIZE, 0))
-    return b""
-
-
-def _string(strings: bytes, start: int) -> str:
-    return os.fsdecode(strings[start : strings.find(b"\0", start)])
+def _read(found: ELFFile, path: Path) -> Needs | None:
+    if found.elfclass != 64:
+        return None
+    segments = list(found.iter_segments())
+    loader = next((each.get_interp_name() for each in segments if isinstance(each, InterpSegment)), "")
+    dynamic = (each for each in segments if isinstance(each, DynamicSegment))
+    tags: list[Any] = [tag for each in dynamic for tag in each.iter_tags()]
+    named = [tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"]
+    paths = [tag.rpath for tag in tags if tag.entry.d_tag == "DT_RPATH"]
+    paths += [tag.runpath for tag in tags if tag.entry.d_tag == "DT_RUNPATH"]
+    return Needs(str(found.header.e_machine), loader, tuple(named), tuple(_folders(paths, path)))
 
 
 def _folders(paths: Iterable[str], file: Path) -> Iterator[Path]:
