@@ -22,12 +22,13 @@ from lepton_jupyter.core.names import check_name
 from lepton_jupyter.core.paths import EndpointFolder, Home
 from lepton_jupyter.core.states import EndpointState
 from lepton_jupyter.formats.bundle import encode
-from lepton_jupyter.formats.endpoint import EndpointConfig
+from lepton_jupyter.formats.endpoint import EndpointConfig, Options
 from lepton_jupyter.formats.views import EndpointView, Failure, Release, VersionView
 
 log = logging.getLogger("lepton.backend")
 
 HOST = "127.0.0.1"
+AS_BEFORE = Options()
 READY_S = 30.0  # how long a deploy waits for its endpoint
 BACK_S = 5.0  # how long a deploy that failed waits until the release before is served again
 
@@ -54,6 +55,7 @@ class Endpoints:
         who: str,
         why: str,
         warning: str = "",
+        options: Options = AS_BEFORE,
     ) -> EndpointView:
         """Serve a version under a name: a new endpoint, or a swap of the one that is there.
 
@@ -77,6 +79,7 @@ class Endpoints:
                 follows=follows,
                 process=old.process if old else None,
                 warning=warning,
+                options=_options_of(old, options),
             )
             if old is not None and old.is_wanted and self._is_same(old, row) and self._is_ready(old):
                 self.store.save_endpoint(row := msgspec.structs.replace(row, release=old.release))
@@ -89,7 +92,14 @@ class Endpoints:
         return self._when_ready(row, old)
 
     def deploy_beside(
-        self, name: str, version: VersionView, beside: Beside, *, port: int | None, why: str = ""
+        self,
+        name: str,
+        version: VersionView,
+        beside: Beside,
+        *,
+        port: int | None,
+        why: str = "",
+        options: Options = AS_BEFORE,
     ) -> EndpointView:
         """Have a canary or a shadow beside what an endpoint serves; one that is there already is replaced.
 
@@ -100,10 +110,11 @@ class Endpoints:
         """
         with self._watcher.of(name).lock:
             row, live = besides.may_stand(self.store, name, version, beside, port)
+            wanted = msgspec.structs.replace(row, options=_options_of(row, options))
             current = beside_of(row)
-            if current is not None and current.is_same(beside) and self._is_ready(row):
+            if wanted == row and current is not None and current.is_same(beside) and self._is_ready(row):
                 return self.view(row)
-            new, release = besides.begun(row, beside, why=why)
+            new, release = besides.begun(wanted, beside, why=why)
             self._release(new, live, release)
         return self._when_ready(new, row)
 
@@ -251,7 +262,8 @@ class Endpoints:
 
     @staticmethod
     def _is_same(old: EndpointRow, new: EndpointRow) -> bool:
-        return (old.run_id, old.port, old.is_held, old.beside) == (new.run_id, new.port, False, None)
+        is_served = (old.run_id, old.port, old.options) == (new.run_id, new.port, new.options)
+        return is_served and not old.is_held and old.beside is None
 
     # -- the clock
 
@@ -306,6 +318,7 @@ class Endpoints:
             port=row.port,
             token_hashes=(hashlib.sha256(_token(folder).encode()).hexdigest(),),
             beside=besides.config_of(self.store, row),
+            options=msgspec.json.decode(row.options, type=Options),
         )
         write_atomic(folder.config, encode(config))
 
@@ -368,6 +381,12 @@ class Endpoints:
                     code="conflict",
                 ) from error
             return int(probe.getsockname()[1])
+
+
+def _options_of(row: EndpointRow | None, said: Options) -> str:
+    """Return how an endpoint shall serve, as JSON, after this was said."""
+    before = msgspec.json.decode(row.options, type=Options) if row is not None else Options()
+    return msgspec.json.encode(said.over(before)).decode()
 
 
 def _token(folder: EndpointFolder) -> str:

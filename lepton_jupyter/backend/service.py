@@ -263,7 +263,9 @@ class Service:
         follows, why = parse(request.model).alias, f"forced: {request.force}" if request.force else ""
         beside = asked_of(request, version, follows=follows, warning=decision.warning)
         if beside is not None:
-            return self.endpoints.deploy_beside(request.name, version, beside, port=request.port, why=why)
+            return self.endpoints.deploy_beside(
+                request.name, version, beside, port=request.port, why=why, options=request.options
+            )
         return self.endpoints.deploy(
             request.name,
             version,
@@ -272,6 +274,7 @@ class Service:
             who=request.who,
             why=why,
             warning=decision.warning,
+            options=request.options,
         )
 
     def delete(self, ref: str) -> str:

@@ -48,6 +48,8 @@ class EndpointRow(Struct, kw_only=True, frozen=True):
         The process that was last started for it, as JSON.
     beside : str or None
         The canary or shadow beside its live version, as JSON.
+    options : str
+        How it serves, as JSON.
     """
 
     name: str
@@ -62,6 +64,7 @@ class EndpointRow(Struct, kw_only=True, frozen=True):
     process: str | None = None
     warning: str = ""
     beside: str | None = None
+    options: str = "{}"
 
 
 class ReleaseRow(Struct, kw_only=True):

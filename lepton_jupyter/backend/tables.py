@@ -99,6 +99,7 @@ endpoints = Table(
     Column("process", Text),
     Column("warning", Text, nullable=False, default=""),
     Column("beside", Text),
+    Column("options", Text, nullable=False, default="{}", server_default="{}"),
 )
 releases = Table(
     "releases",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
+
+LOOPBACK = "127.0.0.1"
 
 BesideKind = Literal["canary", "shadow"]
 
@@ -33,6 +35,29 @@ class Beside(Struct, frozen=True, kw_only=True, omit_defaults=True):
     share: float = 0.0
 
 
+class Options(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How an endpoint serves, whatever version it serves. What is None was not said: it stays as it is.
+
+    Attributes
+    ----------
+    host : str or None
+        Address that it listens on; 127.0.0.1 where nothing was ever said.
+    """
+
+    host: str | None = None
+
+    def over(self, before: Options) -> Options:
+        """Return what holds after this was said.
+
+        Examples
+        --------
+        >>> Options().over(Options(host="::1"))
+        Options(host='::1')
+        """
+        said: dict[str, Any] = {name: value for name, value in structs.asdict(self).items() if value is not None}
+        return structs.replace(before, **said)
+
+
 class EndpointConfig(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``endpoint.json``: what shall be served. Written by the backend; the endpoint looks for it 10 times a second.
 
@@ -50,6 +75,7 @@ class EndpointConfig(Struct, frozen=True, kw_only=True, omit_defaults=True):
         sha256 of each token that is let in, hexadecimal.
     beside : Beside or None
         What is served, or tried, beside it.
+    options : Options
     """
 
     name: str
@@ -60,10 +86,15 @@ class EndpointConfig(Struct, frozen=True, kw_only=True, omit_defaults=True):
     manifest_hash: str
     port: int
     token_hashes: tuple[str, ...]
-    host: str = "127.0.0.1"
     max_body_bytes: int = 64 * 2**20
     max_rows: int = 100_000
     beside: Beside | None = None
+    options: Options = Options()
+
+    @property
+    def host(self) -> str:
+        """Address that it listens on."""
+        return self.options.host or LOOPBACK
 
 
 class EndpointStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):

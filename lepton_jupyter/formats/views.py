@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from lepton_jupyter.core.states import EndpointState, RunState
-from lepton_jupyter.formats.endpoint import BesideKind
+from lepton_jupyter.formats.endpoint import BesideKind, Options
 
 PROTOCOL = 3  # raised when a route or a view changes its meaning
 
@@ -261,6 +261,8 @@ class DeployRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
         and a minute.
     is_shadow : bool
         Whether it is asked what the live one is asked, and answers nobody.
+    options : Options
+        What is said of how the endpoint serves.
     """
 
     name: str
@@ -272,3 +274,4 @@ class DeployRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     canary_requests: Annotated[int, Meta(ge=1)] | None = None
     canary_seconds: Annotated[float, Meta(ge=0)] | None = None
     is_shadow: bool = False
+    options: Options = Options()

@@ -25,7 +25,7 @@ from lepton_jupyter.core.names import check_name
 from lepton_jupyter.core.paths import EndpointFolder
 from lepton_jupyter.core.processes import is_held
 from lepton_jupyter.formats.bundle import encode
-from lepton_jupyter.formats.endpoint import EndpointConfig, EndpointStatus
+from lepton_jupyter.formats.endpoint import EndpointConfig, EndpointStatus, Options
 from lepton_jupyter.serving.__main__ import main as serve
 
 RELEASE = "/opt/lepton/endpoint.json"
@@ -113,7 +113,7 @@ def _config(environment: Mapping[str, str], tokens: list[str]) -> EndpointConfig
         name=check_name(environment.get("LEPTON_NAME") or made.name, "model"),
         bundle=str(path.parent / made.bundle),
         port=_port(environment.get("LEPTON_PORT") or str(made.port)),
-        host=environment.get("LEPTON_HOST") or made.host,
+        options=Options(host=environment.get("LEPTON_HOST")).over(made.options),
         token_hashes=tuple(hashlib.sha256(token.encode()).hexdigest() for token in tokens),
     )
 

@@ -18,7 +18,7 @@ import pytest
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.processes import Lock
 from lepton_jupyter.formats.bundle import GRAPH, encode
-from lepton_jupyter.formats.endpoint import EndpointConfig
+from lepton_jupyter.formats.endpoint import EndpointConfig, Options
 from lepton_jupyter.formats.requestlog import read_segment, segments
 from lepton_jupyter.serving.container import EXIT_NO_RELEASE, EXIT_REFUSED, LOCK, prepare
 from tests.serving.graphs import ROW, make_bundle
@@ -32,7 +32,7 @@ def release(tmp_path: Path) -> Path:
     made = make_bundle(tmp_path / "bundle")
     config = EndpointConfig(
         name="Net", release=1, model="Net", version="Net@3", bundle="bundle", manifest_hash=made.manifest_hash,
-        port=8080, token_hashes=(), host="127.0.0.1",
+        port=8080, token_hashes=(), options=Options(host="127.0.0.1"),
     )  # fmt: skip
     path = tmp_path / "endpoint.json"
     path.write_bytes(encode(config))

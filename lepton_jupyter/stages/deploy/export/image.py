@@ -12,7 +12,7 @@ from typing import Any
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.bundle import MANIFEST, Bundle, encode
-from lepton_jupyter.formats.endpoint import EndpointConfig
+from lepton_jupyter.formats.endpoint import EndpointConfig, Options
 from lepton_jupyter.formats.views import VersionView
 from lepton_jupyter.stages.deploy.export.base import DEFAULT_PATH, Base, architecture
 from lepton_jupyter.stages.deploy.export.elf import needs_of
@@ -192,7 +192,7 @@ def _model_tree(version: VersionView, bundle: Bundle) -> Tree:
         manifest_hash=bundle.manifest_hash,
         port=PORT,
         token_hashes=(),  # the container is given its tokens
-        host="0.0.0.0",  # noqa: S104  a container is reached from outside, or not at all
+        options=Options(host="0.0.0.0"),  # noqa: S104  a container is reached from outside, or not at all
     )
     tree.add(RELEASE, encode(release))
     return tree
