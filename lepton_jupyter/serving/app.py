@@ -169,6 +169,8 @@ class App:
                 read = content.infer_reader(headers, url.decode("ascii").split("/")[3])
             else:
                 read = content.reader(headers, content.READERS[route])
+                if read in content.SLOW:
+                    return None
             request_id = self._request_id(headers)
             chosen = lanes.choose(read, body, headers=headers, request_id=request_id)
         except Exception:
@@ -322,7 +324,8 @@ class App:
                 request_id=request.request_id,
                 pinned=pinned,
             )
-            chosen = choose() if not coding and len(body) <= SMALL_BODY else await self._in_thread(choose)
+            is_quick = len(body) <= SMALL_BODY and not coding and read not in content.SLOW
+            chosen = choose() if is_quick else await self._in_thread(choose)
             outputs, answer = await self._answer_rows(request, chosen)
             if len(answer.body) >= compression.SMALL and b"accept-encoding" in request.headers:
                 answer = await self._in_thread(compression.compressed, answer, request.headers[b"accept-encoding"])

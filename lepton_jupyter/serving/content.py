@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from lepton_jupyter.serving import compression, inference, invocations, predict
+from lepton_jupyter.serving import arrow, compression, inference, invocations, predict
 from lepton_jupyter.serving.answers import refused
 from lepton_jupyter.serving.predict import Asked
 from lepton_jupyter.serving.release import Release
@@ -19,6 +19,11 @@ READERS: dict[str, dict[bytes, Read]] = {
     "/predict": {JSON: predict.read, CSV: invocations.read_csv},
     "/invocations": {JSON: invocations.read, CSV: invocations.read_csv},
 }
+
+if arrow.is_there():
+    for _readers in READERS.values():
+        _readers[arrow.STREAM] = arrow.read
+SLOW = frozenset((arrow.read,))  # what is read in a thread, however small the body is
 
 _HEADER_BYTES = re.compile(rb"[0-9]{1,12}\Z")
 

@@ -29,7 +29,7 @@ _LABELS: dict[ColumnKind, Record] = {
     "datetime": {"type": "string"},
 }
 REFUSALS = {
-    400: "The body is broken: no JSON, no CSV, or a tensor that is not what it says.",
+    400: "The body is broken: no JSON, CSV or Arrow, or a tensor that is not what it says.",
     401: "The token is missing or wrong.",
     404: "There is no such model or version here.",
     408: "The body did not come in time.",
