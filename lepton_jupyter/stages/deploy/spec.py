@@ -63,20 +63,25 @@ class Export(Verb, kw_only=True, frozen=True):
     """Write a version for other machines."""
 
     verb: ClassVar[str] = "export"
-    does: ClassVar[str] = "Write a version for other machines: an image, a context to build one, or KServe's YAML."
+    does: ClassVar[str] = (
+        "Write a version for other machines: an image, a context to build one, its graph, KServe's YAML."
+    )
     positional: ClassVar[tuple[str, ...]] = ("model",)
     examples: ClassVar[tuple[str, ...]] = (
         "export TumorNet@3 --to image",
         "export TumorNet@champion --to image --base /srv/bookworm",
         "export TumorNet@3 --format docker --to context",
+        "export TumorNet@3 --format onnx --to graph",
         "export TumorNet@3 --format kserve --to cluster --image REGISTRY/tumornet:3",
     )
 
     model: Annotated[str, Help("NAME, NAME@3 or NAME@champion")]
     to: Annotated[str, Help("folder to write; a former export there is replaced, anything else is not")]
     format: Annotated[
-        Literal["oci", "docker", "kserve"],
-        Help("image as an OCI layout, without a daemon; context for docker, podman or buildah; InferenceService"),
+        Literal["oci", "docker", "kserve", "onnx"],
+        Help(
+            "image as an OCI layout, without a daemon; context for docker, podman or buildah; InferenceService; graph"
+        ),
     ] = "oci"
     base: Annotated[
         str, Help("local base image (OCI layout, root file system as folder or tar); none takes the interpreter along")
