@@ -16,6 +16,7 @@ from lepton_jupyter.serving.app import App
 from lepton_jupyter.serving.protocol import EndpointProtocol
 
 GRACE_S = 10
+KEEP_ALIVE_S = 75
 
 
 class _Server(uvicorn.Server):
@@ -58,7 +59,7 @@ class Listener:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=75,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
         )
         self._server = _Server(config)
