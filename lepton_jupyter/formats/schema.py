@@ -59,6 +59,8 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
         How labels are given back: ``string``, ``integer`` or ``boolean``.
     positive : str or None
         Of a binary task: the label that counts as positive.
+    threshold : float
+        Of a binary task: the positive class is predicted where its probability is at least this.
     id_column : str or None
         The column that names a row.
     dropped : tuple of str
@@ -75,6 +77,7 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
     classes: tuple[str, ...] = ()
     class_kind: ColumnKind = "string"
     positive: str | None = None
+    threshold: float = 0.5
     id_column: str | None = None
     dropped: tuple[str, ...] = ()
     example: dict[str, str | float | int | bool | None] = field(default_factory=dict)

@@ -100,7 +100,7 @@ class Model:
         classes = self.schema["classes"]
         if len(classes) == 2:
             positive = classes.index(self.schema["positive"]) if self.schema.get("positive") is not None else 1
-            codes = np.where(raw[:, positive] >= 0.5, positive, 1 - positive)
+            codes = np.where(raw[:, positive] >= self.schema.get("threshold", 0.5), positive, 1 - positive)
         else:
             codes = raw.argmax(axis=1)
         labels = [_label(text, self.schema.get("class_kind", "string")) for text in classes]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.bundle import GRAPH, Bundle
 from lepton_jupyter.formats.packing import Packed, count_rows, pack_rows
+from lepton_jupyter.formats.predicted import decide
 from lepton_jupyter.formats.schema import Schema
 
 CHUNK_ROWS = 8192  # bounds the memory of what lies between a graph's nodes
@@ -91,10 +92,7 @@ class Scorer:
         return self._run_s + self._row_s * n_rows
 
     def score(self, rows: Packed | NDArray[np.float32]) -> Outputs:
-        """Score packed rows (for a model of tensors: float32 [N, \\*shape]).
-
-        The binary decision is the positive class where its probability is at least 0.5; else the most probable class.
-        """
+        """Score packed rows (for a model of tensors: float32 [N, \\*shape]); `decide` says of which class each is."""
         n_rows = count_rows(rows)
         parts = [self._run(rows, start) for start in range(0, n_rows, CHUNK_ROWS)]
         width = len(self.schema.classes) if self._output == "probability" else max(1, len(self.schema.targets))
@@ -188,14 +186,6 @@ def _struct(names: Sequence[str]) -> Callable[..., msgspec.Struct]:
     """Return a struct of fields that are called so in JSON."""
     fields = [f"f{place}" for place in range(len(names))]
     return msgspec.defstruct("Record", fields, rename=dict(zip(fields, names, strict=True)), gc=False)
-
-
-def decide(schema: Schema, probability: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the place of the predicted class, int64 [N], for probabilities [N, K]."""
-    if len(schema.classes) != 2:
-        return probability.argmax(axis=1)
-    positive = schema.positive_index
-    return np.where(probability[:, positive] >= 0.5, positive, 1 - positive).astype(np.int64)
 
 
 def _open(bundle: Bundle, threads: int) -> ort.InferenceSession:

@@ -190,6 +190,10 @@ class Dataset:
         schema = msgspec.structs.replace(
             self.schema, task=found.task, classes=found.classes, class_kind=found.class_kind, positive=found.positive
         )
+        return self.with_schema(schema)
+
+    def with_schema(self, schema: Schema) -> Dataset:
+        """Return the same rows under another schema of the same columns."""
         return Dataset(self.folder, self.record, split=self.split, schema=schema)
 
     @cached_property

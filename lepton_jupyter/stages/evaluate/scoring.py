@@ -55,8 +55,9 @@ def score_split(bundle: Bundle, dataset: Dataset, split: str, *, version: str) -
     if probability is None:
         return Sample(schema.task, actual, predicted, None, schema.classes, positive)
     return classified(
-        actual=actual, probability=probability, classes=schema.classes, positive=positive, task=schema.task
-    )
+        actual=actual, probability=probability, classes=schema.classes, positive=positive, task=schema.task,
+        threshold=schema.threshold,
+    )  # fmt: skip
 
 
 def on_same_terms(theirs: Sample, ours: Sample) -> Sample:

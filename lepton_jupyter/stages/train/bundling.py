@@ -32,7 +32,7 @@ from lepton_jupyter.formats.bundle import (
     write_bundle,
 )
 from lepton_jupyter.formats.packing import Packed
-from lepton_jupyter.formats.predicted import is_classes, pack_predictions, schema_of_predictions
+from lepton_jupyter.formats.predicted import decide, is_classes, pack_predictions, schema_of_predictions
 from lepton_jupyter.formats.profile import Profile, build
 from lepton_jupyter.formats.records import Card
 from lepton_jupyter.formats.schema import Schema
@@ -199,11 +199,7 @@ def prediction_columns(schema: Schema, answers: npt.NDArray[np.float64]) -> dict
     if schema.task == "regression":
         names = [f"prediction_{target}" for target in schema.targets] if len(schema.targets) > 1 else ["prediction"]
         return {name: answers[:, place] for place, name in enumerate(names)}
-    codes = answers.argmax(axis=1)
-    if len(schema.classes) == 2:
-        positive = schema.positive_index
-        codes = np.where(answers[:, positive] >= 0.5, positive, 1 - positive)
-    labels = np.array(schema.classes, dtype=object)[codes].tolist()
+    labels = np.array(schema.classes, dtype=object)[decide(schema, answers)].tolist()
     return {"prediction": labels} | {
         f"probability_{label}": answers[:, place] for place, label in enumerate(schema.classes)
     }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -198,13 +199,14 @@ class Outcome:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def settle_task(dataset: Dataset, task: str) -> Dataset:
-    """Return the dataset as the task that was asked for sees it.
+def settle_task(dataset: Dataset, task: str, *, threshold: float | None = None) -> Dataset:
+    """Return the dataset as the task that was asked for sees it, with the threshold of its decision.
 
     Raises
     ------
     LeptonError
-        If the dataset has no target, its target does not fit the task, or there is nothing to tell apart.
+        If the dataset has no target, its target does not fit the task, there is nothing to tell apart, or it is not
+        binary and a threshold is given.
     """
     schema = dataset.schema
     if schema.task is None or not schema.targets:
@@ -227,4 +229,21 @@ def settle_task(dataset: Dataset, task: str) -> Dataset:
             f"Dataset '{dataset.ref}' has {n_rows} training row(s); a model needs {MIN_ROWS} at least.",
             "Bring more rows, or keep them all for training: --split none.",
         )
-    return dataset
+    return dataset.with_schema(with_threshold(dataset.schema, threshold))
+
+
+def with_threshold(schema: Schema, threshold: float | None) -> Schema:
+    """Return the schema with the threshold that was asked for.
+
+    Raises
+    ------
+    LeptonError
+        If the task has none.
+    """
+    if threshold is None:
+        return schema
+    if schema.task != "binary":
+        raise LeptonError(
+            f"--threshold means nothing for a {schema.task} task: it decides between two classes.", "Leave it out."
+        )
+    return msgspec.structs.replace(schema, threshold=threshold)

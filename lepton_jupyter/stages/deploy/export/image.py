@@ -148,7 +148,7 @@ def plan_image(version: VersionView, bundle: Bundle, *, base: Base | str | None,
     return Image(
         parts=parts,
         python=python,
-        labels=inherited | _labels(version, bundle.manifest_hash, forced),
+        labels=inherited | _labels(version, bundle, forced),
         created=created.strftime("%Y-%m-%dT%H:%M:%SZ"),
         mtime=epoch or 0,
         base=local,
@@ -198,15 +198,16 @@ def _model_tree(version: VersionView, bundle: Bundle) -> Tree:
     return tree
 
 
-def _labels(version: VersionView, manifest_hash: str, forced: str) -> dict[str, str]:
+def _labels(version: VersionView, bundle: Bundle, forced: str) -> dict[str, str]:
     return {
         f"{LABELS}title": version.model,
         f"{LABELS}version": version.ref.rpartition("@")[2],
         f"{LABELS}description": f"{version.ref} behind HTTP: /predict, /v2/models/{version.model}/infer, /metrics",
         f"{OWN_LABELS}model": version.model,
         f"{OWN_LABELS}version": version.ref,
-        f"{OWN_LABELS}manifest": f"sha256:{manifest_hash}",
+        f"{OWN_LABELS}manifest": f"sha256:{bundle.manifest_hash}",
         f"{OWN_LABELS}live": f"http:{PORT}/healthz",
         f"{OWN_LABELS}ready": f"http:{PORT}/readyz",
+        **({f"{LABELS}licenses": bundle.card.license} if bundle.card.license else {}),
         **({f"{OWN_LABELS}forced": forced} if forced else {}),
     }

@@ -35,7 +35,7 @@ from lepton_jupyter.stages.train.frameworks.linear import linear_graph, linear_o
 from lepton_jupyter.stages.train.frameworks.tree_graph import forest_graph
 from lepton_jupyter.stages.train.frameworks.trees import plan_thresholds
 from lepton_jupyter.stages.train.graph import OPSET, add_classes, add_head, align, join
-from lepton_jupyter.stages.train.heads import Head
+from lepton_jupyter.stages.train.heads import Head, head_of_classes
 from lepton_jupyter.stages.train.job import Given, Job, Outcome
 from lepton_jupyter.stages.train.judged import headline
 from lepton_jupyter.stages.train.preflight import refuse_flags
@@ -180,12 +180,7 @@ class SklearnFramework:
         fitted.estimator.fit(given, target)
 
     def _outcome(self, fitted: SklearnFitted, job: Job, rows_per_s: float) -> Outcome:
-        k = job.n_outputs
-        head = (
-            Head("identity", k)
-            if job.task == "regression"
-            else Head("softmax", k, positive_index=job.schema.positive_index if k == 2 else 1)
-        )
+        head = Head("identity", job.n_outputs) if job.task == "regression" else head_of_classes(job.schema)
         metrics = {"rows_per_s": rows_per_s}
         for split, prefix in (("train", "train_"), ("validation", "val_")):
             if split in job.dataset.splits():

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[4]
 PACKAGE = ROOT / "lepton_jupyter"
 MB = 1e6
-ELSEWHERE = frozenset({"pandas", "platformdirs", "pyarrow"})  # asked for by what an image never does, or may lack
+ELSEWHERE = frozenset({"flatbuffers", "pandas", "platformdirs", "pyarrow"})  # what an image never asks for, or lacks
 
 AGAIN = """
 import sys
