@@ -114,9 +114,9 @@ def _by_graph(bundle: Bundle, dataset: Dataset, split: str, version: str) -> tup
     scorer = Scorer(bundle)
     schema = scorer.schema
     if schema.tensor_shape is not None:
-        if dataset.schema.tensor_shape != schema.tensor_shape:
-            shape = dataset.schema.tensor_shape
-            raise LeptonError(f"{dataset.ref} holds rows of shape {shape}; {version} takes {schema.tensor_shape}.")
+        if (dataset.schema.tensor_shape, dataset.schema.image) != (schema.tensor_shape, schema.image):
+            held, taken = (_rows_of(one) for one in (dataset.schema, schema))
+            raise LeptonError(f"{dataset.ref} holds {held}; {version} takes {taken}.", "Evaluate on data like its own.")
         outputs = scorer.score(dataset.tensors(split))
     else:
         try:
@@ -127,6 +127,12 @@ def _by_graph(bundle: Bundle, dataset: Dataset, split: str, version: str) -> tup
             ) from error
         outputs = scorer.score(packed)
     return outputs.probability, outputs.prediction
+
+
+def _rows_of(schema: Schema) -> str:
+    if schema.image is not None:
+        return f"images of {schema.image}"
+    return "a table" if schema.tensor_shape is None else f"rows of shape {schema.tensor_shape}"
 
 
 def _stored(bundle: Bundle, dataset: Dataset, split: str, version: str) -> tuple[NDArray[Any] | None, NDArray[Any]]:
