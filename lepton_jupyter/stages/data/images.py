@@ -257,13 +257,16 @@ class Pictures:
     record : DatasetRecord
     manifest : polars.DataFrame
         As `Folder.frame`.
+    image : ImageInput, optional
+        How they are seen; else as the record says.
     """
 
-    def __init__(self, record: DatasetRecord, manifest: pl.DataFrame) -> None:
-        assert record.schema.image is not None
+    def __init__(self, record: DatasetRecord, manifest: pl.DataFrame, image: ImageInput | None = None) -> None:
         self._ref = f"{record.name}@{record.version}"
         self._root = root_of(record)
-        self._image = record.schema.image
+        found = image or record.schema.image
+        assert found is not None
+        self._image = found
         self._paths, self._hashes = manifest[PATH].to_list(), manifest[HASH].to_list()
         shape = self._image.shape
         self._check_room(len(self._paths) * int(np.prod(shape)))

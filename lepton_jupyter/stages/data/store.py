@@ -204,8 +204,7 @@ class Dataset:
 
     def rows(self, split: str | None = None, some: Positions | None = None) -> Positions:
         """Return the numbers of a split's rows in the table; `some`: of those at these positions of it."""
-        rows = self._rows(split)
-        rows = np.arange(self.record.n_rows) if rows is None else rows
+        rows = np.arange(self.record.n_rows) if split is None else np.flatnonzero(self.is_of(split))
         return rows if some is None else rows[some]
 
     @cached_property

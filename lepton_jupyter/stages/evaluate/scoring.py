@@ -15,6 +15,7 @@ from lepton_jupyter.formats.bundle import GRAPH, PREDICTIONS, Bundle
 from lepton_jupyter.formats.packing import PackingError
 from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.serving.scorer import Scorer
+from lepton_jupyter.stages.data.images import Pictures
 from lepton_jupyter.stages.data.packing import pack_frame
 from lepton_jupyter.stages.data.store import Dataset
 from lepton_jupyter.stages.data.target import values_of
@@ -114,6 +115,10 @@ def _by_graph(bundle: Bundle, dataset: Dataset, split: str, version: str) -> tup
     scorer = Scorer(bundle)
     schema = scorer.schema
     if schema.tensor_shape is not None:
+        if schema.image is not None and dataset.schema.image is not None:
+            files = Pictures(dataset.record, dataset.table(), schema.image)  # seen as the version sees them
+            outputs = scorer.score(files.take(dataset.rows(split)))
+            return outputs.probability, outputs.prediction
         if (dataset.schema.tensor_shape, dataset.schema.image) != (schema.tensor_shape, schema.image):
             held, taken = (_rows_of(one) for one in (dataset.schema, schema))
             raise LeptonError(f"{dataset.ref} holds {held}; {version} takes {taken}.", "Evaluate on data like its own.")

@@ -209,10 +209,22 @@ def test_rows_that_are_no_images_are_named(once: tuple[Trained, Path], rows: Any
         LoadedModel(once[0].bundle).predict(rows)
 
 
-def test_evaluating_on_images_of_another_size_says_both(once: tuple[Trained, Path], tmp_path: Path) -> None:
+def test_it_is_evaluated_on_files_that_another_dataset_sees_otherwise(
+    once: tuple[Trained, Path], tmp_path: Path
+) -> None:
     bundle, other = once[0].bundle, dataset_of(tmp_path, once[1], image_size="8")
-    with pytest.raises(LeptonError, match="holds images of 8x8 RGB; Net@1 takes images of 32x24 RGB"):
-        score_split(bundle, other, "test", version="Net@1")
+    sample = score_split(bundle, other, "test", version="Net@1")
+    table = LoadedModel(bundle).predict([once[1] / path for path in other.table("test")["path"]])
+    assert sample.probability is not None
+    assert np.allclose(sample.probability[:, 0], table["probability_circle"], atol=1e-6)
+
+
+def test_evaluating_on_arrays_says_what_is_wanted(once: tuple[Trained, Path], tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").make()
+    labels = np.array(["circle", "square"] * 20)
+    add(home, Data(name="arrays", source="pair", target=("class",)), (np.zeros((40, 3, 24, 32)), {"class": labels}))
+    with pytest.raises(LeptonError, match=r"holds rows of shape \(3, 24, 32\); Net@1 takes images of 32x24 RGB"):
+        score_split(once[0].bundle, Store(home).open("arrays"), "test", version="Net@1")
 
 
 def test_a_trained_network_is_saved_with_its_images(tmp_path: Path, shapes: Dataset) -> None:

@@ -54,9 +54,9 @@ def test_pillow_is_in_it_without_what_reads_other_kinds(image: Path) -> None:
 
 
 def test_it_answers_files_by_its_own_decoders(
-    process: tuple[subprocess.Popen[bytes], int],
+    process: tuple[subprocess.Popen[bytes], int],  # noqa: F811
     root: Path,
-    eventually: Callable[..., Any],  # noqa: F811
+    eventually: Callable[..., Any],
 ) -> None:
     started, port = process
 
