@@ -117,6 +117,8 @@ class _Faults:
 
 def describe_columns(schema: Schema) -> str:
     """Return one line that names the columns a request must bring, with their kinds."""
+    if schema.image is not None:
+        return "Each row is an object with 'image': a JPEG or PNG file in base64."
     if schema.tensor_shape is not None:
         return f"Each row is an array of shape {list(schema.tensor_shape)}."
     names = [f"{column.name} ({column.kind})" for column in schema.columns]
@@ -195,18 +197,18 @@ def pack_columns(schema: Schema, columns: Mapping[str, Sequence[Any]]) -> Packed
     return _pack(schema, values, n_rows, faults)
 
 
-def pack_tensor(schema: Schema, rows: Any) -> NDArray[np.float32]:
+def pack_tensor(schema: Schema, rows: Any) -> NDArray[Any]:
     """Pack nested lists of numbers for a model of tensors; one row alone is taken too.
 
     Returns
     -------
     NDArray
-        float32 [N, \\*schema.tensor_shape].
+        float32 [N, \\*schema.tensor_shape]; uint8 for a model of images.
 
     Raises
     ------
     PackingError
-        If the nesting is not that shape, or a value is not a finite number.
+        If the nesting is not that shape, or a value is not a finite number (of images: a whole one, 0 to 255).
     """
     shape = schema.tensor_shape or ()
     try:
@@ -224,12 +226,24 @@ def pack_tensor(schema: Schema, rows: Any) -> NDArray[np.float32]:
     if array.shape[1:] != shape:
         message = f"an array of shape {list(array.shape)} is given; [N, {', '.join(map(str, shape))}] is wanted"
         raise PackingError([RowFault(None, None, message)], hint=describe_columns(schema))
+    if schema.image is not None:
+        return _as_pixels(schema, array)
     with np.errstate(over="ignore"):
         packed = array.astype(np.float32)
     if np.isinf(packed).any():
         row = int(np.argwhere(np.isinf(packed))[0][0])
         raise PackingError([RowFault(row, None, "a value is infinite or too large")], hint=describe_columns(schema))
     return packed
+
+
+def _as_pixels(schema: Schema, array: NDArray[Any]) -> NDArray[np.uint8]:
+    is_right = (array >= 0) & (array <= 255) & (array == np.floor(array))
+    if not is_right.all():
+        row = int(np.argwhere(~is_right)[0][0])
+        raise PackingError(
+            [RowFault(row, None, "a pixel is no whole number from 0 to 255")], hint=describe_columns(schema)
+        )
+    return array.astype(np.uint8)
 
 
 def check_packed(schema: Schema, packed: Packed) -> None:

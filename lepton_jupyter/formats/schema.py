@@ -43,6 +43,33 @@ class Column(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.kind == "string"
 
 
+class ImageInput(Struct, frozen=True, kw_only=True):
+    """How encoded images become the rows of a model: see `formats.pixels.decode`.
+
+    Attributes
+    ----------
+    height, width : int
+        Pixels that the model sees; an image of another size is stretched to it.
+    channels : int
+        1: grey; 3: red, green, blue.
+    resize : str
+        How it is stretched.
+    """
+
+    height: int
+    width: int
+    channels: int
+    resize: Literal["bilinear"] = "bilinear"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one row: [channels, height, width]."""
+        return self.channels, self.height, self.width
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height} {'grey' if self.channels == 1 else 'RGB'}"
+
+
 class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What goes into a model and what comes out.
 
@@ -69,6 +96,8 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
         One real-looking row (medians and most frequent values), for the curl line.
     tensor_shape : tuple of int or None
         For a model of tensors: the shape of one row; `columns` is then empty and the graph's input is ``tensor``.
+    image : ImageInput or None
+        For a model of images: how files become rows. `tensor_shape` is then theirs, and ``tensor`` uint8, 0 to 255.
     """
 
     columns: tuple[Column, ...]
@@ -82,6 +111,7 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
     dropped: tuple[str, ...] = ()
     example: dict[str, str | float | int | bool | None] = field(default_factory=dict)
     tensor_shape: tuple[int, ...] | None = None
+    image: ImageInput | None = None
 
     @property
     def num(self) -> tuple[Column, ...]:
@@ -113,7 +143,7 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
         known = {*theirs, *other.dropped, other.id_column, None}
         passed_over = [name for name in (*self.dropped, self.id_column) if name not in known]
         found += [f"column '{name}' is passed over, then not known" for name in dict.fromkeys(passed_over)]
-        for word in ("task", "targets", "classes", "class_kind", "positive", "tensor_shape"):
+        for word in ("task", "targets", "classes", "class_kind", "positive", "tensor_shape", "image"):
             before, after = getattr(self, word), getattr(other, word)
             if before != after:
                 found.append(f"{word.replace('_', ' ')}: {_shown(before)}, then {_shown(after)}")

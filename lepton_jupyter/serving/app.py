@@ -100,12 +100,17 @@ class App:
         self._traffic = Traffic(self.metrics, journal)
         self._reading = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="read")
         self._n_in_flight = 0
+        self._small_body = SMALL_BODY
         self._bodies = Bodies()
 
     def serve(self, release: Release, beside: Release | None = None, *, found: Figures | None = None) -> None:
         """Answer with this release from the next request on, and have one beside it: see `Traffic.serve`."""
         self.lanes = self._traffic.serve(release, beside, found)
         self.config, self.error = release.config, ""
+        if release.schema.image is not None:  # decoding is long, however small the file
+            self._small_body, self.quick_urls = -1, {}
+            return
+        self._small_body = SMALL_BODY
         names = dict.fromkeys((release.config.name, release.config.model))
         self.quick_urls = {b"/predict": "/predict", b"/invocations": "/invocations"} | {
             f"/v2/models/{name}/infer".encode(): "/v2/models/NAME/infer" for name in names
@@ -272,7 +277,7 @@ class App:
         if self.lanes is not None:
             schema = self.lanes.live.release.schema
             about["example"] = {"rows": [_example(schema)]}
-            about["columns"] = schema.columns
+            about |= {"columns": schema.columns, "image": schema.image}
         return json_answer(about)
 
     async def _answer_model(self, request: Request, name: str, version: str | None, action: str | None) -> Answer:
@@ -324,7 +329,7 @@ class App:
                 request_id=request.request_id,
                 pinned=pinned,
             )
-            is_quick = len(body) <= SMALL_BODY and not coding and read not in content.SLOW
+            is_quick = len(body) <= self._small_body and not coding and read not in content.SLOW
             chosen = choose() if is_quick else await self._in_thread(choose)
             outputs, answer = await self._answer_rows(request, chosen)
             if len(answer.body) >= compression.SMALL and b"accept-encoding" in request.headers:
@@ -366,7 +371,9 @@ class App:
 
 
 def _example(schema: Schema) -> Any:
-    return dict(schema.example) if schema.tensor_shape is None else np.zeros(schema.tensor_shape).tolist()
+    if schema.tensor_shape is not None and schema.image is None:
+        return np.zeros(schema.tensor_shape).tolist()
+    return dict(schema.example)
 
 
 def _route(path: str) -> str:

@@ -15,9 +15,10 @@ Headers = Mapping[bytes, bytes]  # names in lower case
 Read = Callable[[Release, bytes], Asked]
 
 JSON, CSV, BYTES = b"application/json", b"text/csv", b"application/octet-stream"
+IMAGES: dict[bytes, Read] = dict.fromkeys((b"image/jpeg", b"image/png"), predict.read_image)
 READERS: dict[str, dict[bytes, Read]] = {
-    "/predict": {JSON: predict.read, CSV: invocations.read_csv},
-    "/invocations": {JSON: invocations.read, CSV: invocations.read_csv},
+    "/predict": {JSON: predict.read, CSV: invocations.read_csv, **IMAGES},
+    "/invocations": {JSON: invocations.read, CSV: invocations.read_csv, **IMAGES},
 }
 
 if arrow.is_there():

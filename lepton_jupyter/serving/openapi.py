@@ -41,6 +41,7 @@ REFUSALS = {
     503: "The endpoint is starting, or too much is under way.",
     504: "The rows were not scored in time.",
 }
+_FILES: Record = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/jpeg", "image/png")}
 _KEY = "While there is a canary, requests of the same key are answered by the same version."
 _ID = {"request_id": {"type": "string"}}
 
@@ -131,6 +132,8 @@ def _value(column: Column) -> Record:
 
 
 def _row(schema: Schema) -> Record:
+    if schema.image is not None:
+        return _image_row(schema)
     if schema.tensor_shape is not None:
         value: Record = {"type": "number"}
         for size in reversed(schema.tensor_shape):
@@ -144,6 +147,20 @@ def _row(schema: Schema) -> Record:
         "type": "object",
         "required": list(columns),
         "properties": columns | passed_over,
+        "additionalProperties": False,
+        "example": dict(schema.example),
+    }
+
+
+def _image_row(schema: Schema) -> Record:
+    about = f"A JPEG or PNG file in base64; the model sees {schema.image}."
+    image = {"type": "string", "contentEncoding": "base64", "description": about}
+    passed_over: dict[str, Record] = {name: {} for name in schema.dropped}
+    passed_over[str(schema.id_column)] = {"type": ["string", "number", "boolean", "null"]}
+    return {
+        "type": "object",
+        "required": ["image"],
+        "properties": {**passed_over, "image": image},
         "additionalProperties": False,
         "example": dict(schema.example),
     }
@@ -182,6 +199,10 @@ def _predict_bodies(schema: Schema, rows: Record) -> Record:
         rows,
         {"type": "object", "required": ["rows"], "properties": {"rows": rows}, "maxProperties": 1},
     ]
+    if schema.image is not None:
+        row = {"$ref": "#/components/schemas/Row"}
+        bodies: Record = {"schema": {"anyOf": [row, *forms]}, "example": {"rows": [dict(schema.example)]}}
+        return {"application/json": bodies} | _FILES
     if schema.tensor_shape is not None:
         return {"application/json": {"schema": {"anyOf": forms}}}
     table = {"type": "object", "required": ["columns"], "properties": {"columns": _columns(schema)}, "maxProperties": 1}
@@ -190,7 +211,8 @@ def _predict_bodies(schema: Schema, rows: Record) -> Record:
 
 
 def _mlflow(schema: Schema, rows: Record) -> Record:
-    forms = ["instances", "inputs"] if schema.tensor_shape is not None else ["dataframe_records", "instances"]
+    is_array = schema.tensor_shape is not None and schema.image is None
+    forms = ["instances", "inputs"] if is_array else ["dataframe_records", "instances"]
     properties = dict.fromkeys(forms, rows)
     return {
         "application/json": {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import importlib
 import json
 import os
 import tempfile
@@ -48,7 +50,8 @@ class Model:
         ----------
         model_input : pandas.DataFrame
             Columns in any order; those that the model does not use (target, id, ignored) are passed over. For a model
-            of tensors: an array [N, ...].
+            of tensors: an array [N, ...]. For one of images: a column ``image`` (or a list) of files, as their bytes or
+            in base64; or pixels, an array [N, C, H, W] of 0 to 255.
         params : dict, optional
             Not used; MLflow may hand it over.
 
@@ -57,6 +60,9 @@ class Model:
         ValueError
             If a column is missing, unknown or of another kind; it is named.
         """
+        if self.schema.get("image") is not None:
+            tensor, names = _images(model_input, self.schema)
+            return self._table(self._run({"tensor": tensor}, len(tensor)), names)
         if self.schema.get("tensor_shape") is not None:
             tensor = np.asarray(model_input, dtype=np.float32).reshape(-1, *self.schema["tensor_shape"])
             return self._table(self._run({"tensor": tensor}, len(tensor)), {})
@@ -116,6 +122,32 @@ def _read(folder: Path, name: str, hashes: dict[str, str]) -> bytes:
     if hashlib.sha256(content).hexdigest() != hashes[name]:
         raise ValueError(f"{name} is not what the bundle's manifest says: it was changed.")
     return content
+
+
+def _images(given: Any, schema: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return pixels uint8 [N, C, H, W], and the column of names where there is one. No path is ever opened."""
+    if isinstance(given, np.ndarray) and given.ndim == len(schema["tensor_shape"]) + 1:
+        values = given.astype(np.uint8)
+        if (values != given).any() or list(values.shape[1:]) != list(schema["tensor_shape"]):
+            raise ValueError(f"Pixels are whole numbers from 0 to 255, [N, {schema['tensor_shape']}].")
+        return values, {}
+    decode = importlib.import_module("lepton_pixels").decode  # beside this file, as `formats/pixels.py` is with us
+    frame = given if isinstance(given, pd.DataFrame) else pd.DataFrame({"image": list(given)})
+    if "image" not in frame.columns:
+        raise ValueError(f"The column 'image' is missing; there are: {', '.join(map(str, frame.columns))}.")
+    size = {name: schema["image"][name] for name in ("height", "width", "channels")}
+    rows = np.empty((len(frame), *schema["tensor_shape"]), np.uint8)
+    for place, value in enumerate(frame["image"]):
+        if not isinstance(value, (str, bytes)):
+            wanted = "a file's bytes, or text in base64, is wanted"
+            raise ValueError(f"Column 'image', row {place}: {wanted}.")  # noqa: TRY004  as all faults of rows
+        try:
+            is_file = isinstance(value, bytes) and value.startswith((b"\xff\xd8\xff", b"\x89PNG"))
+            rows[place] = decode(value if is_file else base64.b64decode(value, validate=True), **size)
+        except ValueError as error:
+            raise ValueError(f"Column 'image', row {place}: {error}.") from error
+    name = str(schema.get("id_column"))
+    return rows, {name: frame[name].reset_index(drop=True)} if name in frame.columns else {}
 
 
 def _label(text: str, kind: str) -> Any:

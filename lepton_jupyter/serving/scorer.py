@@ -19,6 +19,7 @@ from lepton_jupyter.formats.predicted import decide
 from lepton_jupyter.formats.schema import Schema
 
 CHUNK_ROWS = 8192  # bounds the memory of what lies between a graph's nodes
+CHUNK_PIXELS = 2**21
 LOG_ERRORS_ONLY = 3
 QUICK_S = 5e-3  # a run so short is timed a few more times
 SEVERAL = 64  # rows of the second run that is timed
@@ -79,6 +80,7 @@ class Scorer:
                 f"The graph of bundle '{bundle.root.name}' gives {', '.join(names)}; '{self._output}' is wanted.",
                 code="failed",
             )
+        self._chunk_rows = chunk_rows(self.schema)
         self._labels = [_LABELS[self.schema.class_kind](label) for label in self.schema.classes]
         self._columns = self._column_names()
         self._record = _struct(self._columns)
@@ -91,10 +93,10 @@ class Scorer:
         """Return about how long a run of so many rows takes; infinity where `warm` did not find it quick."""
         return self._run_s + self._row_s * n_rows
 
-    def score(self, rows: Packed | NDArray[np.float32]) -> Outputs:
-        """Score packed rows (for a model of tensors: float32 [N, \\*shape]); `decide` says of which class each is."""
+    def score(self, rows: Packed | NDArray[Any]) -> Outputs:
+        """Score packed rows (for a model of tensors: float32 [N, \\*shape]; of images: uint8), and decide."""
         n_rows = count_rows(rows)
-        parts = [self._run(rows, start) for start in range(0, n_rows, CHUNK_ROWS)]
+        parts = [self._run(rows, start) for start in range(0, n_rows, self._chunk_rows)]
         width = len(self.schema.classes) if self._output == "probability" else max(1, len(self.schema.targets))
         raw = np.concatenate(parts) if len(parts) > 1 else parts[0] if parts else np.empty((0, width), np.float32)
         if self._output == "prediction":
@@ -143,8 +145,9 @@ class Scorer:
             If the graph does not run on rows of its own schema, or gives other columns than the schema names.
         """
         if self.schema.tensor_shape is not None:
-            row: Packed | NDArray[np.float32] = np.zeros((1, *self.schema.tensor_shape), np.float32)
-            several: Packed | NDArray[np.float32] = np.repeat(row, SEVERAL, axis=0)
+            kind = np.float32 if self.schema.image is None else np.uint8
+            row: Packed | NDArray[Any] = np.zeros((1, *self.schema.tensor_shape), kind)
+            several: Packed | NDArray[Any] = np.repeat(row, SEVERAL, axis=0)
         else:
             example = {column.name: self.schema.example.get(column.name) for column in self.schema.columns}
             row, several = pack_rows(self.schema, [example]), pack_rows(self.schema, [example] * SEVERAL)
@@ -161,7 +164,7 @@ class Scorer:
         except Exception as error:  # whatever the runtime says of a graph: it is refused, with its words
             raise LeptonError(f"The graph does not run on its example row: {error}", code="failed") from error
 
-    def _fastest(self, rows: Packed | NDArray[np.float32]) -> float:
+    def _fastest(self, rows: Packed | NDArray[Any]) -> float:
         """Return the seconds of a run: of the quickest of five where it is quick."""
         best = float("inf")
         for _ in range(5):
@@ -172,14 +175,21 @@ class Scorer:
                 break
         return best
 
-    def _run(self, rows: Packed | NDArray[np.float32], start: int) -> NDArray[np.float32]:
+    def _run(self, rows: Packed | NDArray[Any], start: int) -> NDArray[np.float32]:
         feed: dict[str, NDArray[Any]]
         if isinstance(rows, Packed):
-            end = start + CHUNK_ROWS
+            end = start + self._chunk_rows
             feed = {"num": rows.num[start:end], "txt": rows.txt[start:end]}
         else:
-            feed = {"tensor": rows[start : start + CHUNK_ROWS]}
+            feed = {"tensor": rows[start : start + self._chunk_rows]}
         return self._session.run([self._output], {name: feed[name] for name in self._inputs})[0]
+
+
+def chunk_rows(schema: Schema) -> int:
+    """Return how many rows are scored at once: of images fewer, for a network makes many times as much of each."""
+    if schema.image is None:
+        return CHUNK_ROWS
+    return max(1, min(CHUNK_ROWS, CHUNK_PIXELS // int(np.prod(schema.image.shape))))
 
 
 def _struct(names: Sequence[str]) -> Callable[..., msgspec.Struct]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lepton_jupyter.core.errors import LeptonError
@@ -12,6 +13,7 @@ from lepton_jupyter.core.names import check_name, parse
 from lepton_jupyter.faces.asker import Asker
 from lepton_jupyter.faces.flows.evaluate import judge
 from lepton_jupyter.faces.flows.meaning import find_version
+from lepton_jupyter.faces.objects.asking import lines_for
 from lepton_jupyter.faces.objects.version import Endpoint
 from lepton_jupyter.formats.bundle import open_bundle
 from lepton_jupyter.formats.views import DeployRequest, EndpointView, VersionView
@@ -89,13 +91,27 @@ def who() -> str:
 
 def endpoint_of(asker: Asker, view: EndpointView) -> Endpoint:
     """Return the endpoint with a real-looking row for its curl line."""
-    return Endpoint(view, asker, example=_example(asker, view))
-
-
-def _example(asker: Asker, view: EndpointView) -> dict[str, Any]:
     try:
-        schema = open_bundle(asker.home.bundles / view.run_id).schema
+        bundle = open_bundle(asker.home.bundles / view.run_id)
+        schema = bundle.schema
+        picture = _a_picture(asker, bundle.card.trained_on) if schema.image is not None else None
     except LeptonError:
-        return {}
+        return Endpoint(view, asker)
     names = {column.name for column in schema.columns}
-    return {key: value for key, value in schema.example.items() if key in names}
+    example = {key: value for key, value in schema.example.items() if key in names}
+    return Endpoint(view, asker, example=example, asking=lines_for(view, schema, picture))
+
+
+def _a_picture(asker: Asker, dataset: str | None) -> Path | None:
+    """Return a file of a dataset of images that is there, of its last split; None where there is none."""
+    from lepton_jupyter.stages.data.images import PATH, root_of
+    from lepton_jupyter.stages.data.store import Store
+
+    if dataset is None:
+        return None
+    try:
+        found = Store(asker.home).open(dataset)
+        path = root_of(found.record) / found.head(found.splits()[-1])[PATH][0]
+    except (LeptonError, OSError):  # deleted meanwhile
+        return None
+    return path if path.is_file() else None

@@ -13,7 +13,7 @@ from lepton_jupyter.faces.asker import Asker
 from lepton_jupyter.faces.flows.load import open_version
 from lepton_jupyter.faces.flows.meaning import find_version, kinds_of, newest_run
 from lepton_jupyter.formats.bundle import open_bundle
-from lepton_jupyter.formats.schema import Schema
+from lepton_jupyter.formats.schema import ImageInput, Schema
 from lepton_jupyter.formats.views import EndpointView
 from lepton_jupyter.stages.deploy.spec import Predict
 
@@ -96,6 +96,9 @@ def _bodies(schema: Schema, rows: Any) -> Iterator[tuple[int, bytes]]:
     """Yield requests' bodies with the number of their first row. Dates travel as ISO text, NaN as null."""
     import orjson
 
+    if schema.image is not None and not hasattr(rows, "ndim"):
+        yield from _bodies_of_pictures(schema.image, rows)
+        return
     if schema.tensor_shape is not None:
         values = rows.tolist() if hasattr(rows, "tolist") else list(rows)
         for start in range(0, max(len(values), 1), ROWS_A_REQUEST):
@@ -108,6 +111,21 @@ def _bodies(schema: Schema, rows: Any) -> Iterator[tuple[int, bytes]]:
         part = frame.slice(start, ROWS_A_REQUEST)
         columns = {name: part[name].to_list() for name in part.columns}
         yield start, orjson.dumps({"columns": columns}, default=str)
+
+
+def _bodies_of_pictures(image: ImageInput, rows: Any) -> Iterator[tuple[int, bytes]]:
+    import base64
+
+    import orjson
+
+    from lepton_jupyter.stages.deploy.picture_rows import listed, pieces
+
+    found = listed(rows)
+    for start, contents in pieces(found, image):
+        columns: dict[str, list[Any]] = {"image": [base64.b64encode(content).decode() for content in contents]}
+        if found.names is not None:
+            columns["path"] = found.names[start : start + len(contents)]
+        yield start, orjson.dumps({"columns": columns})
 
 
 def _one_request(line: Any, view: EndpointView, body: bytes, start: int) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,10 +144,18 @@ def described(beside: BesideView, *, is_short: bool = False) -> str:
 class Endpoint(Shown):
     """A version behind an address."""
 
-    def __init__(self, view: EndpointView, asker: Asker, *, example: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        view: EndpointView,
+        asker: Asker,
+        *,
+        example: dict[str, Any] | None = None,
+        asking: Sequence[str] = (),
+    ) -> None:
         self.view = view
         self._asker = asker
         self._example = example or {}
+        self._asking = list(asking)  # where a row is no object of columns
 
     @property
     def name(self) -> str:
@@ -202,7 +211,7 @@ class Endpoint(Shown):
         return self.view.history
 
     def predict(self, rows: Any) -> Any:
-        """Score rows (a DataFrame, a list of dicts or a path) and return a table.
+        """Score rows (a DataFrame, a list of dicts or a path; of images files or a folder) and return a table.
 
         Returns
         -------
@@ -219,8 +228,15 @@ class Endpoint(Shown):
         return ask_endpoint(self._asker, self._asker.client.endpoint(self.name), rows)
 
     @property
+    def asking(self) -> list[str]:
+        """What to type to ask it: a line for a shell, or some of Python where its model takes arrays."""
+        return self._asking or ([self.curl] if self._example else [])
+
+    @property
     def curl(self) -> str:
         """A line for a shell that asks it for one row."""
+        if self._asking:
+            return self._asking[0] if len(self._asking) == 1 else ""
         body = shlex.quote(json.dumps({"rows": [self._example]}, ensure_ascii=False))
         return (
             f'curl -s {self.url}/predict -H "Authorization: Bearer $(cat {shlex.quote(self.view.token_path)})" '
@@ -251,8 +267,8 @@ class Endpoint(Shown):
 
     def _text(self) -> str:
         pairs = "\n".join(f"  {key}: {value}" for key, value in self._pairs() if value)
-        curl = [f"  {self.curl}"] if self._example else []
-        return "\n".join([self._line(), pairs, *(f"  {text}" for text in self._remarks()), *curl])
+        said = [*self._remarks(), *self.asking]
+        return "\n".join([self._line(), pairs, *(f"  {text}" for text in said)])
 
     def _html(self) -> str:
         past = [(clock(item.at), item.action, item.version, item.why) for item in self.view.history[-HISTORY_SHOWN:]]
@@ -261,7 +277,7 @@ class Endpoint(Shown):
             html.lines([self.url], is_code=True),
             html.facts(self._pairs()),
             html.lines(self._remarks(), colour=html.WARN),
-            html.lines([self.curl] if self._example else [], is_code=True),
+            html.lines(self.asking, is_code=True),
             html.table(("when", "what", "version", "why"), reversed(past)) if len(past) > 1 else "",
             badge=self.view.state,
         )

@@ -52,10 +52,13 @@ class Predict(Verb, kw_only=True, frozen=True):
     examples: ClassVar[tuple[str, ...]] = (
         "predict TumorNet new_patients.csv --to scored.parquet",
         "predict diagnosis new_patients.csv",
+        "predict LeafNet new_photos/",
     )
 
     model: Annotated[str, Help("a model (NAME, NAME@3) or an endpoint")]
-    rows: Annotated[str, Help("path (CSV, Parquet, Arrow, JSONL), or a variable of the notebook")]
+    rows: Annotated[
+        str, Help("path (CSV, Parquet, Arrow, JSONL; of images a file or folder), or a variable of the notebook")
+    ]
     to: Annotated[str | None, Help("file to write: .parquet, .csv or .jsonl")] = None
 
 

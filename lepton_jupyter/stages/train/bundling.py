@@ -42,6 +42,7 @@ from lepton_jupyter.stages.data.store import Dataset
 from lepton_jupyter.stages.train.graph import serialise
 from lepton_jupyter.stages.train.job import Fitted, Given
 from lepton_jupyter.stages.train.parity import Parity, Probe, check_parity, planted_probes, real_probes, rows_of
+from lepton_jupyter.stages.train.planted_images import planted_rows
 
 N_UNSEEN = 300  # rows of validation and test; under these, training's are taken as well
 N_PREDICTED = 10_000  # rows of each split
@@ -128,6 +129,9 @@ def _probes(fitted: Fitted, dataset: Dataset | None, example: Given | None) -> l
     elif dataset is not None:
         split = dataset.splits()[0]
         rows = rows_of(fitted.schema, dataset, split, dataset.spread(split, N_PREDICTED, places=N_PLACES))
+    if fitted.schema.image is not None:
+        labels, read, served = planted_rows(fitted.schema.image)
+        probes.append(Probe(read, [f"a planted image {what}" for what in labels], served=served))
     if isinstance(rows, Packed):
         probes += planted_probes(fitted.schema, rows, fitted.thresholds())
     return probes

@@ -32,19 +32,30 @@ class Feed:
     names : tuple of str
         ``("features",)``: one float32 tensor [B, F], given by position; ``("numeric", "categorical")``: float32
         [B, Fn] and int64 codes [B, Fc], given by name; ``("tensor",)``: float32 [B, *shape].
+    is_image : bool
+        Whether the tensor lies in memory as uint8 and is given as float32, 0 to 1. This is part of the graph.
     """
 
     names: tuple[str, ...]
+    is_image: bool = False
+
+    def given(self, tensors: Tensors) -> Tensors:
+        """Return a batch as the module is given it: the pixels of images as shares of 255."""
+        if not self.is_image or tensors[0].dtype != torch.uint8:
+            return tensors
+        return (tensors[0].float() / 255.0,)
 
     def call(self, module: Callable[..., Any], tensors: Tensors) -> Any:
         """Return the module's raw answer for a batch."""
         __tracebackhide__ = True
+        tensors = self.given(tensors)
         if len(self.names) == 1:
             return module(tensors[0])
         return module(**dict(zip(self.names, tensors, strict=True)))
 
     def describe(self, tensors: Tensors) -> str:
         """Return ``a float32 tensor [64, 30]`` for messages."""
+        tensors = self.given(tensors)
         return " and ".join(
             f"{name + ', ' if len(tensors) > 1 else ''}a {str(tensor.dtype).removeprefix('torch.')} tensor "
             f"{list(tensor.shape)}"

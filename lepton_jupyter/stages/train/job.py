@@ -29,7 +29,7 @@ FITTED_ROWS = 200_000
 FITTED_BYTES = 2**26
 N_LEAST = 1_000
 
-Given = Packed | npt.NDArray[np.float32]  # packed columns, or tensors [N, *shape]
+Given = Packed | npt.NDArray[Any]  # packed columns, or tensors [N, *shape]: float32, of images uint8
 History = dict[str, list[float]]
 InRanks = Callable[[Callable[[], None]], None]
 
@@ -49,7 +49,7 @@ class Source(Protocol):
     def packed(self, split: str | None = None, some: npt.NDArray[np.intp] | None = None) -> Packed:
         """Columns of a split; `some`: of the rows at these positions of it."""
 
-    def tensors(self, split: str | None = None, some: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
+    def tensors(self, split: str | None = None, some: npt.NDArray[np.intp] | None = None) -> npt.NDArray[Any]:
         """Tensors of a split."""
 
     def targets(self, split: str | None = None, some: npt.NDArray[np.intp] | None = None) -> npt.NDArray[Any]:

@@ -14,6 +14,7 @@ from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.schema import SENTINEL, Schema
 from lepton_jupyter.stages.data.packing import pack_frame
 from lepton_jupyter.stages.train.job import Given
+from lepton_jupyter.stages.train.planted_images import served_rows
 
 if TYPE_CHECKING:
     from lepton_jupyter.stages.data.store import Dataset, Positions
@@ -63,11 +64,15 @@ class Parity:
 
 @dataclass(frozen=True)
 class Probe:
-    """Rows to be compared, each with a name for messages."""
+    """Rows to be compared, each with a name for messages.
+
+    `served` are the same rows as an endpoint makes them of what it is sent; None: there is nothing to make.
+    """
 
     rows: Given
     labels: list[str]
     is_planted: bool = False
+    served: Given | None = None
 
 
 def check_parity(
@@ -116,7 +121,7 @@ def _answers(
     session: ort.InferenceSession, probe: Probe, expected: Answers
 ) -> list[tuple[Answers, list[str], Answers]]:
     """Return the graph's answers for all rows at once, and for some alone and in a batch of `N_BATCH`."""
-    rows = probe.rows
+    rows = probe.rows if probe.served is None else probe.served
     together = run_graph(session, rows)
     compared = [(together, probe.labels, expected)]
     picks = np.linspace(0, len(expected) - 1, min(N_ALONE, len(expected))).astype(int)
@@ -182,7 +187,9 @@ def real_probes(schema: Schema, dataset: Dataset) -> list[Probe]:
     for split in dataset.splits():
         some = dataset.spread(split, N_REAL, places=N_PLACES)
         index = some if some is not None else np.arange(dataset.record.split_rows[split])
-        probes.append(Probe(rows_of(schema, dataset, split, some), [f"row {row} of {split}" for row in index]))
+        served = served_rows(schema, dataset, split, some) if schema.image is not None else None
+        labels = [f"row {row} of {split}" for row in index]
+        probes.append(Probe(rows_of(schema, dataset, split, some), labels, served=served))
     return probes
 
 

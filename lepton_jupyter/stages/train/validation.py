@@ -71,7 +71,7 @@ class Validation:
                 if own is None:
                     value = self.loss(output, target)
                 else:
-                    answer = own((*inputs, target))
+                    answer = own((*self.feed.given(inputs), target))
                     value = answer["loss"] if isinstance(answer, dict) else answer
                 if not is_own:
                     continue

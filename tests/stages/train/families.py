@@ -260,6 +260,8 @@ HEAD = f"""
 A version is a graph, and an endpoint runs the graph. So before a version can be deployed, the live model and its graph
 answer the same rows: up to 2,000 of each split, and planted ones: each column missing, a word never seen, nothing known
 at all, values on a tree's thresholds and one float32 beside them, a row alone against the same row in a batch of 64.
+Of images the graph gets what an endpoint makes of the files' bytes, and planted ones are files of one pixel, of extreme
+shapes, grey, transparent, of a palette, of 16 bits, in CMYK, progressive, and turned by Exif.
 They may differ by {TOLERANCE:g}: of a probability; of a number, in units of the target's standard deviation, or of a
 tenth of the answer where that is more (a float32 answer is no finer). What differs by more is not deployable; its
 message shows the worst row; what the live model itself refuses (a hole, for an estimator that takes none) is passed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lepton_jupyter.core.paths import Home
 from lepton_jupyter.stages.data.ingest import add
 from lepton_jupyter.stages.data.spec import Data
 from lepton_jupyter.stages.data.store import Dataset, Store
+from tests.pictures import write_digits
 
 EXAMPLES = Path(__file__).parents[3] / "example_notebooks"
 
@@ -63,6 +65,7 @@ DATA: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "diabetes": (lambda: _table("diabetes.csv"), {"target": ("progression",)}),
     "diabetes with holes": (lambda: _holes(_table("diabetes.csv"), "progression"), {"target": ("progression",)}),
     "digits": (_digits, {}),
+    "digits in files": (lambda: partial(write_digits, classes=10, most=60), {}),
 }
 
 
@@ -74,5 +77,7 @@ def make(home: Home, key: str) -> Dataset:
         return Store(home).open(name)
     except LeptonError:  # not yet made
         value = read()
-        add(home, Data(name=name, source="table", **flags), value)
+        is_of_files = isinstance(value, partial)
+        source = str(value(home.root / f"{name}-files")) if is_of_files else "table"
+        add(home, Data(name=name, source=source, **flags), None if is_of_files else value)
         return Store(home).open(name)

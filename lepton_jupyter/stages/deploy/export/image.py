@@ -132,7 +132,7 @@ def plan_image(version: VersionView, bundle: Bundle, *, base: Base | str | None,
             f"An image holds packages for Linux; those here are for {sys.platform}.", "Export on Linux.", code="refused"
         )
     epoch, model = _source_date_epoch(), _model_tree(version, bundle)
-    dependencies, packages = dependencies_tree()
+    dependencies, packages = dependencies_tree(bundle.schema)
     parts: dict[str, Tree] = {}
     if base is None:
         parts["interpreter"], python = interpreter_tree(dependencies)

@@ -7,6 +7,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
 
 from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.stages.deploy.export.bytecode import add_bytecode
 from lepton_jupyter.stages.deploy.export.elf import needs_of
 from lepton_jupyter.stages.deploy.export.tree import Tree
@@ -22,17 +23,20 @@ DISTRIBUTIONS = (
     "click", "h11", "httptools", "msgspec", "numpy", "onnxruntime", "prometheus_client", "uvicorn", "uvloop",
 )  # fmt: skip
 
+OF_IMAGES = ("pillow",)  # where the model takes image files
+
 _FOLDERS_LEFT_OUT = frozenset({"__pycache__", "test", "tests"})
 _PARTS_LEFT_OUT = (  # converters and trainers
     "onnxruntime/backend/", "onnxruntime/datasets/", "onnxruntime/quantization/", "onnxruntime/tools/",
     "onnxruntime/transformers/",
+    "PIL/_avif", "PIL/_imagingcms", "PIL/_imagingft", "PIL/_imagingtk", "PIL/_webp",  # an endpoint reads JPEG and PNG
 )  # fmt: skip
 _KINDS_LEFT_OUT = frozenset({".a", ".c", ".h", ".pxd", ".pyc", ".pyi", ".pyx"})
 _RECORDS_LEFT_OUT = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json"})  # how it came here
 
 
-def dependencies_tree() -> tuple[Tree, dict[str, str]]:
-    """Return the packages that the endpoint imports, and their versions by name.
+def dependencies_tree(schema: Schema) -> tuple[Tree, dict[str, str]]:
+    """Return the packages that the endpoint imports to serve a model, and their versions by name.
 
     Raises
     ------
@@ -41,7 +45,7 @@ def dependencies_tree() -> tuple[Tree, dict[str, str]]:
     """
     tree = Tree()
     versions = {}
-    for name in DISTRIBUTIONS:
+    for name in (*DISTRIBUTIONS, *(OF_IMAGES if schema.image is not None else ())):
         found = _installed(name)
         versions[name] = found.version
         files = {path: Path(str(found.locate_file(path))) for path in found.files or () if not _is_left_out(path)}

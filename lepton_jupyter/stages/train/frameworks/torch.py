@@ -62,7 +62,8 @@ class TorchFitted:
     def inputs(self, rows: Given) -> Tensors:
         """Return raw rows as the module takes them."""
         if not isinstance(rows, Packed):
-            return (torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32)),)
+            kept = rows.dtype if self.feed.is_image else np.float32
+            return (torch.from_numpy(np.ascontiguousarray(rows, dtype=kept)),)
         assert self.plan is not None  # only tensors have none
         features = apply_plan(self.plan, rows)
         tensors = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in features)
@@ -257,7 +258,7 @@ def _made(model: Any, job: Job, *, is_embedding: bool) -> TorchFitted:
     __tracebackhide__ = True
     plan: Plan | None = None
     if job.schema.tensor_shape is not None:
-        feed = Feed(("tensor",))
+        feed = Feed(("tensor",), is_image=job.schema.image is not None)
         shape: tuple[int, ...] = job.schema.tensor_shape
         cardinalities: tuple[int, ...] = ()
         rows: Given = job.dataset.tensors("train", job.some("train", N_ROWS))[:N_ROWS]
