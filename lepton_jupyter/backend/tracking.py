@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import Home
-from lepton_jupyter.formats.bundle import open_bundle
+from lepton_jupyter.formats.bundle import TOKENIZER, open_bundle
 from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import VersionView
 
@@ -279,7 +279,8 @@ def write_artifact(folder: Path, version: VersionView, mlflow_id: str) -> None:
             "data": "bundle",
             "python_version": ".".join(map(str, sys.version_info[:3])),
         }
-        (folder / "requirements.txt").write_text("mlflow\nnumpy\npandas\nonnxruntime\n")
+        text = "tokenizers\n" if (folder / "bundle" / TOKENIZER).exists() else ""
+        (folder / "requirements.txt").write_text(f"mlflow\nnumpy\npandas\nonnxruntime\n{text}")
     model = {
         "artifact_path": ARTIFACT,
         "flavors": flavors,

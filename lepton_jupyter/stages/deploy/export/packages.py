@@ -22,6 +22,8 @@ DISTRIBUTIONS = (
     "click", "h11", "httptools", "msgspec", "numpy", "onnxruntime", "prometheus_client", "uvicorn", "uvloop",
 )  # fmt: skip
 
+OF_PROSE = ("tokenizers",)  # what it imports for a bundle with a tokenizer, and only then
+
 _FOLDERS_LEFT_OUT = frozenset({"__pycache__", "test", "tests"})
 _PARTS_LEFT_OUT = (  # converters and trainers
     "onnxruntime/backend/", "onnxruntime/datasets/", "onnxruntime/quantization/", "onnxruntime/tools/",
@@ -31,8 +33,8 @@ _KINDS_LEFT_OUT = frozenset({".a", ".c", ".h", ".pxd", ".pyc", ".pyi", ".pyx"})
 _RECORDS_LEFT_OUT = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json"})  # how it came here
 
 
-def dependencies_tree() -> tuple[Tree, dict[str, str]]:
-    """Return the packages that the endpoint imports, and their versions by name.
+def dependencies_tree(*more: str) -> tuple[Tree, dict[str, str]]:
+    """Return the packages that the endpoint imports, and `more` that it needs for a bundle; their versions by name.
 
     Raises
     ------
@@ -41,7 +43,7 @@ def dependencies_tree() -> tuple[Tree, dict[str, str]]:
     """
     tree = Tree()
     versions = {}
-    for name in DISTRIBUTIONS:
+    for name in (*DISTRIBUTIONS, *more):
         found = _installed(name)
         versions[name] = found.version
         files = {path: Path(str(found.locate_file(path))) for path in found.files or () if not _is_left_out(path)}
