@@ -72,6 +72,10 @@ class Train(DataFlags, kw_only=True, frozen=True):
     checkpoint_every_s: Annotated[float, Help("seconds between checkpoints inside an epoch", gt=0)] = 30.0
     resume: Annotated[str | None, Help("a run whose last checkpoint it goes on from")] = None
     preprocess: Annotated[Literal["auto", "none"], Help("fill, scale and encode columns, or change nothing")] = "auto"
+    tokenizer: Annotated[
+        str | None, Help("a tokenizer.json for the columns of prose; else one is learned from the training rows")
+    ] = None
+    max_tokens: Annotated[int, Help("tokens of a text that the model reads", ge=1, le=8192)] = 128
     task: Annotated[Task | Literal["auto"], Help("what is predicted")] = "auto"
     scale_target: Annotated[bool, Help("standardise regression targets inside the loss")] = False
     params: Annotated[dict[str, Any], Help("KEY=VALUE for the model's constructor; JSON, else text")] = field(
