@@ -141,7 +141,9 @@ def test_what_the_endpoint_imports_is_taken_along() -> None:
     for room in ROOMS:
         for path in (PACKAGE / room).rglob("*.py"):
             for name in _imported(path) - sys.stdlib_module_names - ELSEWHERE - {"lepton_jupyter"}:
-                assert set(holders[name]) & {*DISTRIBUTIONS, *OF_PROSE}, f"{name} in {path.name}: name it in packages.py"
+                assert set(holders[name]) & {*DISTRIBUTIONS, *OF_PROSE}, (
+                    f"{name} in {path.name}: name it in packages.py"
+                )
 
 
 def _imported(path: Path) -> set[str]:
