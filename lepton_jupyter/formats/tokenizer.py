@@ -19,7 +19,7 @@ MAX_ADDED = 1_000
 MAX_PARTS = 16  # of a chain
 MAX_INSERTED = 16  # characters that a part may put in once
 MAX_TOKEN = 256  # characters of a token: Unigram's time grows with the longest
-MAX_WORD = 1_000  # characters of a word that WordPiece looks into: its time grows with their square
+MAX_WORD = 200  # characters of a word that WordPiece looks into: its time grows with their square
 PADDING = 0
 
 _PLAIN_NORMALIZERS = (

@@ -100,7 +100,7 @@ GROWING = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
         ),
         (in_model(type="Neural"), "'Neural'"),
         (in_model(dropout=0.1), "at random"),
-        (in_model(max_input_chars_per_word=10**9), "more than 1000 characters"),
+        (in_model(max_input_chars_per_word=10**9), "more than 200 characters"),
         (in_model(vocab={**VOCABULARY, "x" * 257: 7}), "more than 256 characters"),
         (in_model(vocab={**VOCABULARY, "far": 10**9}), "ids are not"),
         (in_model(vocab={**VOCABULARY, "odd": "one"}), "'one' is no id"),
