@@ -25,6 +25,7 @@ from lepton_jupyter.serving.pyfunc_loader import _load_pyfunc
 from lepton_jupyter.serving.reading import RowReader
 from lepton_jupyter.serving.scorer import Scorer
 from lepton_jupyter.serving.text import TextReader
+from lepton_jupyter.stages.train.tokenizer import learn
 from tests.serving.graphs import Server, _model, card
 
 T = 8
@@ -113,6 +114,26 @@ def test_only_the_beginning_of_a_text_is_read() -> None:
     assert time.process_time() - started < 2.0  # of the processor: 20 million characters that are not looked at
 
 
+def test_no_text_that_can_be_sent_makes_it_fail() -> None:
+    random = np.random.default_rng(3)
+    ranges = [(0, 0x80), (0x80, 0x800), (0x300, 0x370), (0xE000, 0x10000), (0x1F300, 0x1FA00), (0x10000, 0x110000)]
+    texts = []
+    for _ in range(1500):
+        low, high = ranges[random.integers(len(ranges))]
+        texts.append("".join(map(chr, random.integers(low, high, random.integers(0, 90)))).replace(SENTINEL, ""))
+    for content in (tokenizer(), learned(texts[:500])):
+        one = TextReader(content, SCHEMA_TEXT)
+        together = one.tokens(rows(*texts))
+        assert together.min() >= 0 and together.max() < one.vocab_size
+        alone = np.concatenate([one.tokens(rows(text)) for text in texts[::25]])
+        assert (together[::25] == alone).all()
+
+
+def learned(texts: list[str]) -> bytes:
+    """A tokenizer as a training learns it."""
+    return learn(SCHEMA_TEXT, rows(*texts))
+
+
 def test_the_scorer_and_the_loader_without_us_begin_at_the_text(tmp_path: Path) -> None:
     import pandas as pd
 
@@ -154,6 +175,13 @@ def test_an_endpoint_answers_and_refuses_prose_on_every_road(tmp_path: Path, new
     for inputs in (packed, single):
         status, found = server.ask("POST", infer, {"inputs": inputs})
         assert (status, found["outputs"][0]["data"]) == (200, [156.0])
+    raw = b"".join(len(text).to_bytes(4, "little") + text for text in (b"a fine day", b"Biscoe", b"b b"))
+    head = {"inputs": [packed[0], {**packed[1], "parameters": {"binary_data_size": len(raw)}}]}
+    del head["inputs"][1]["data"]
+    told = json.dumps(head).encode()
+    binary = {"Inference-Header-Content-Length": str(len(told)), "Content-Type": "application/octet-stream"}
+    status, found = server.ask("POST", infer, told + raw, headers=binary)
+    assert (status, found["outputs"][0]["data"]) == (200, [156.0])
     _, metadata = server.ask("GET", "/v2/models/diagnosis")
     assert metadata["columns"][0] == {"name": "title", "kind": "text"}
     assert [(one["name"], one["shape"]) for one in metadata["inputs"]] == [("num", [-1, 1]), ("txt", [-1, 3])]

@@ -75,7 +75,9 @@ class Train(DataFlags, kw_only=True, frozen=True):
     tokenizer: Annotated[
         str | None, Help("a tokenizer.json for the columns of prose; else one is learned from the training rows")
     ] = None
-    max_tokens: Annotated[int, Help("tokens of a text that the model reads", ge=1, le=8192)] = 128
+    max_tokens: Annotated[
+        Annotated[int, Meta(ge=1, le=8192)] | None, Help("tokens of a text that the model reads; else 128")
+    ] = None
     task: Annotated[Task | Literal["auto"], Help("what is predicted")] = "auto"
     scale_target: Annotated[bool, Help("standardise regression targets inside the loss")] = False
     params: Annotated[dict[str, Any], Help("KEY=VALUE for the model's constructor; JSON, else text")] = field(

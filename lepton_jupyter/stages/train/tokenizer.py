@@ -17,6 +17,7 @@ from lepton_jupyter.stages.train.feed import names_for, names_tokens
 from lepton_jupyter.stages.train.job import Job
 
 VOCABULARY = 8_000  # at most
+N_TOKENS = 128  # of a text, where nobody says
 ALPHABET = 1_000  # characters that are tokens of their own; rarer ones are unknown
 SEEN_TWICE = 2
 LEARNED_CHARS = 10_000  # of each text
@@ -38,7 +39,7 @@ def reader_for(job: Job) -> TextReader | None:
         return None
     said = job.spec.tokenizer
     kept = job.session.folder / f"tokenizer-{hashlib.sha256((said or '').encode()).hexdigest()[:12]}.json"
-    schema = msgspec.structs.replace(job.schema, max_tokens=job.spec.max_tokens)
+    schema = msgspec.structs.replace(job.schema, max_tokens=job.spec.max_tokens or N_TOKENS)
     if kept.exists():
         return TextReader(kept.read_bytes(), schema)
     if said is not None:
@@ -113,7 +114,7 @@ def check_reads_text(module: Any, job: Job) -> None:
 
 
 def _not_reading(job: Job) -> LeptonError:
-    prose, n = job.schema.prose, job.spec.max_tokens
+    prose, n = job.schema.prose, job.spec.max_tokens or N_TOKENS
     shape = f"[rows, {n}]" if len(prose) == 1 else f"[rows, {len(prose)}, {n}]"
     return LeptonError(
         f"'{job.dataset.ref}' has the column of prose '{prose[0].name}', and forward of '{job.name}' names no tokens.",
@@ -146,8 +147,10 @@ def refuse_prose(job: Job) -> None:
 
 
 def _refuse_flags(job: Job) -> None:
-    if job.spec.tokenizer is not None:
-        raise LeptonError(
-            f"--tokenizer {job.spec.tokenizer} means nothing: '{job.dataset.ref}' has no column of prose.",
-            f"Name one: %lepton data {job.data_name} SOURCE --text COLUMN",
-        )
+    said = {"--tokenizer": job.spec.tokenizer, "--max-tokens": job.spec.max_tokens}
+    for flag, value in said.items():
+        if value is not None:
+            raise LeptonError(
+                f"{flag} {value} means nothing: '{job.dataset.ref}' has no column of prose.",
+                f"Name one: %lepton data {job.data_name} SOURCE --text COLUMN",
+            )

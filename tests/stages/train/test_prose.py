@@ -176,6 +176,8 @@ def test_a_module_that_names_tokens_needs_a_column_of_prose(reviews: Any, made: 
     assert "--text COLUMN" in caught.value.hint
     with pytest.raises(LeptonError, match=r"--tokenizer x\.json means nothing"):
         made(nn.Linear(2, 2), reviews(text=(), ignore=("bought_by",)), tokenizer="x.json")
+    with pytest.raises(LeptonError, match="--max-tokens 9 means nothing"):
+        made(nn.Linear(2, 2), reviews(text=(), ignore=("bought_by",)), max_tokens=9)
 
 
 def test_an_estimator_reads_no_prose(reviews: Any, session: Any) -> None:
@@ -190,6 +192,31 @@ def test_numbers_are_not_mixed_into_tokens(reviews: Any, session: Any) -> None:
         spec = Train(model="Net", data="reviews", epochs=1, augment=(word,))
         with pytest.raises(LeptonError, match=f"--augment {word} changes numbers, and 'Net' takes tokens of text"):
             train(session, Windows, reviews(ignore=BESIDE), spec)
+
+
+@pytest.mark.slow
+def test_prose_that_is_larger_than_memory_is_read_from_disk(
+    reviews: Any, session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEPTON_MEMORY_LIMIT", "60K")
+    for name in ("LEAST_ROWS", "MOST_ROWS"):
+        monkeypatch.setattr(f"lepton_jupyter.stages.data.row_groups.{name}", 50)
+    dataset = reviews(ignore=BESIDE)
+    assert dataset.is_large
+    trained = train(session, Windows, dataset, Train(model="Net", data="reviews", epochs=8, lr=1e-2, max_tokens=32))
+    assert trained.card.is_deployable, trained.card.why_not
+    assert trained.metrics["val_accuracy"] > 0.8
+
+
+@pytest.mark.slow
+def test_a_training_that_goes_on_reads_by_the_tokenizer_that_it_began_with(
+    reviews: Any, session: Any, made: Any, tmp_path: Path
+) -> None:
+    path, dataset = own_tokenizer(tmp_path / "mine.json"), reviews(ignore=BESIDE)
+    before = made(Windows, dataset, tokenizer=str(path)).tokenizer
+    path.write_text("{}")  # whatever became of it since
+    assert made(Windows, dataset, tokenizer=str(path)).tokenizer == before
+    assert made(Windows, dataset).tokenizer != before
 
 
 def test_tokens_are_given_by_name_and_other_columns_as_before() -> None:
