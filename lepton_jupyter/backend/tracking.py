@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import Home
-from lepton_jupyter.formats.bundle import open_bundle
+from lepton_jupyter.formats.bundle import TOKENIZER, open_bundle
 from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import VersionView
 
@@ -281,8 +281,9 @@ def write_artifact(folder: Path, version: VersionView, mlflow_id: str) -> None:
             "data": "bundle",
             "python_version": ".".join(map(str, sys.version_info[:3])),
         }
-        pillow = "pillow\n" if bundle.schema.image is not None else ""
-        (folder / "requirements.txt").write_text(f"mlflow\nnumpy\npandas\nonnxruntime\n{pillow}")
+        more = "pillow\n" if bundle.schema.image is not None else ""
+        more += "tokenizers\n" if bundle.has(TOKENIZER) else ""
+        (folder / "requirements.txt").write_text(f"mlflow\nnumpy\npandas\nonnxruntime\n{more}")
     model = {
         "artifact_path": ARTIFACT,
         "flavors": flavors,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lepton_jupyter.core.errors import MAX_LISTED, LeptonError, did_you_mean
 from lepton_jupyter.formats.schema import SENTINEL, Column, ColumnKind, Schema
-from lepton_jupyter.formats.values import NUMBERS, RefusedError, describe, read_text
+from lepton_jupyter.formats.values import MAX_TEXT, NUMBERS, RefusedError, describe, read_prose, read_text
 
 MAX_FAULTS = 50
 FEW = 8  # rows up to which reading value by value beats whole columns (30 columns: 40 µs against 130 µs)
@@ -24,6 +24,7 @@ _SIMPLE: dict[ColumnKind, frozenset[type]] = {
     "boolean": frozenset({bool, int, float, type(None)}),
     "datetime": frozenset({int, float, type(None)}),
     "string": frozenset({str, type(None)}),
+    "text": frozenset({str, type(None)}),
 }
 
 
@@ -252,14 +253,19 @@ def check_packed(schema: Schema, packed: Packed) -> None:
     Raises
     ------
     PackingError
-        If a value is infinite, a whole number has a fraction, or a boolean is neither 0 nor 1.
+        If a value is infinite, a whole number has a fraction, a boolean is neither 0 nor 1, or a text is too long.
     """
     kinds = [column.kind for column in schema.num]
-    if all(_are_allowed(kind, packed.num[:, [each == kind for each in kinds]]) for kind in set(kinds)):
+    are_short = not schema.prose or max(map(len, packed.txt.ravel().tolist()), default=0) <= MAX_TEXT
+    if are_short and all(_are_allowed(kind, packed.num[:, [each == kind for each in kinds]]) for kind in set(kinds)):
         return
     faults = _Faults(schema)
     for place, column in enumerate(schema.num):
         _fill_numbers(column, packed.num[:, place], packed.num[:, place].tolist(), faults)
+    for place, column in enumerate(schema.txt):
+        if column.kind == "text":
+            values = [None if text == SENTINEL else text for text in packed.txt[:, place].tolist()]
+            _fill_texts(column, packed.txt[:, place], values, faults)
     faults.check()
 
 
@@ -349,10 +355,12 @@ def _fill_texts(column: Column, out: NDArray[np.object_], values: list[Any], fau
         except UnicodeEncodeError:  # a lone surrogate, which the runtime cannot take: named below
             pass
         else:
-            out[:] = texts
-            return
+            if column.kind != "text" or max(map(len, texts)) <= MAX_TEXT:
+                out[:] = texts
+                return
+    read = read_prose if column.kind == "text" else read_text
     for row, value in enumerate(values):
         try:
-            out[row] = read_text(value)
+            out[row] = read(value)
         except RefusedError as error:
             faults.add(row, column.name, str(error))

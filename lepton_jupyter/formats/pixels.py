@@ -118,7 +118,7 @@ def _give_memory_back() -> None:
     """Have Pillow ask for memory in pieces that the allocator returns: of 16 MiB, each thread kept an image's worth."""
     from PIL import Image
 
-    Image.core.set_block_size(BLOCK_BYTES)
+    Image.core.set_block_size(BLOCK_BYTES)  # type: ignore[attr-defined]  # of Pillow's documents
 
 
 def _shaped(image: Image.Image, height: int, width: int, channels: int) -> tuple[NDArray[np.uint8], Look]:

@@ -8,7 +8,7 @@ from msgspec import Struct, field
 
 from lepton_jupyter.core.states import Task
 
-ColumnKind = Literal["number", "integer", "boolean", "datetime", "string"]
+ColumnKind = Literal["number", "integer", "boolean", "datetime", "string", "text"]
 
 SENTINEL = "\u2400missing"  # what a missing string travels as; data that contains it is refused
 
@@ -21,7 +21,7 @@ class Column(Struct, frozen=True, kw_only=True, omit_defaults=True):
     name : str
     kind : ColumnKind
         ``number``, ``integer``, ``boolean`` (0/1) and ``datetime`` (seconds since 1970, UTC) travel as float64 with
-        null as NaN; ``string`` as text with null as `SENTINEL`.
+        null as NaN; ``string`` (a category) and ``text`` (prose, which a tokenizer reads) with null as `SENTINEL`.
     has_missing : bool
         Whether the data had missing values when the dataset was made. A request may always leave a value out.
     categories : tuple of str
@@ -40,7 +40,7 @@ class Column(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def is_text(self) -> bool:
         """Whether it travels in `txt`; the others in `num`."""
-        return self.kind == "string"
+        return self.kind in ("string", "text")
 
 
 class ImageInput(Struct, frozen=True, kw_only=True):
@@ -98,6 +98,8 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
         For a model of tensors: the shape of one row; `columns` is then empty and the graph's input is ``tensor``.
     image : ImageInput or None
         For a model of images: how files become rows. `tensor_shape` is then theirs, and ``tensor`` uint8, 0 to 255.
+    max_tokens : int or None
+        Of a model that reads ``text`` columns: tokens of each; the bundle's tokenizer makes them.
     """
 
     columns: tuple[Column, ...]
@@ -112,6 +114,7 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
     example: dict[str, str | float | int | bool | None] = field(default_factory=dict)
     tensor_shape: tuple[int, ...] | None = None
     image: ImageInput | None = None
+    max_tokens: int | None = None
 
     @property
     def num(self) -> tuple[Column, ...]:
@@ -120,8 +123,18 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def txt(self) -> tuple[Column, ...]:
-        """Columns of the graph's input ``txt``."""
+        """Columns of packed ``txt``. Those that are categories are the graph's input ``txt``."""
         return tuple(column for column in self.columns if column.is_text)
+
+    @property
+    def categorical(self) -> tuple[Column, ...]:
+        """Columns of `txt` that hold categories."""
+        return tuple(column for column in self.columns if column.kind == "string")
+
+    @property
+    def prose(self) -> tuple[Column, ...]:
+        """Columns of `txt` that a tokenizer reads: the graph's input ``tokens`` is int64 [N, len(prose), T]."""
+        return tuple(column for column in self.columns if column.kind == "text")
 
     def differences(self, other: Schema) -> list[str]:
         """Return what keeps the other one from answering the same requests in the same words; nothing where it can.

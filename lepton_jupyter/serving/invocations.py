@@ -194,4 +194,5 @@ _READ: dict[ColumnKind, Callable[[str], Any]] = {
     "boolean": lambda field: _TRUTHS.get(field.strip().lower(), field) if field.strip() else None,
     "datetime": _date,
     "string": lambda field: field or None,
+    "text": lambda field: field or None,
 }

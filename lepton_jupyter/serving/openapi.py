@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from lepton_jupyter.formats.schema import SENTINEL, Column, ColumnKind, Schema
+from lepton_jupyter.formats.values import MAX_TEXT
 from lepton_jupyter.serving.inference import DATATYPES, LABEL_TYPES
 from lepton_jupyter.serving.release import Release
 
@@ -20,6 +21,7 @@ _VALUES: dict[ColumnKind, Record] = {
         "description": "Seconds since 1970, UTC, or a date and time as text.",
     },
     "string": {"type": ["string", "null"], "not": {"const": SENTINEL}},
+    "text": {"type": ["string", "null"], "not": {"const": SENTINEL}, "maxLength": MAX_TEXT},
 }
 _LABELS: dict[ColumnKind, Record] = {
     "string": {"type": "string"},
@@ -27,6 +29,7 @@ _LABELS: dict[ColumnKind, Record] = {
     "number": {"type": "number"},
     "boolean": {"type": "boolean"},
     "datetime": {"type": "string"},
+    "text": {"type": "string"},
 }
 REFUSALS = {
     400: "The body is broken: no JSON, CSV or Arrow, or a tensor that is not what it says.",

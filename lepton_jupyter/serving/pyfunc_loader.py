@@ -19,6 +19,8 @@ import onnxruntime as ort
 
 SENTINEL = "\u2400missing"  # what a missing string travels as (formats/schema.py)
 CHUNK_ROWS = 8192
+CHUNK_TOKENS, CHARS_A_TOKEN = 2**16, 32  # as serving/text.py has them
+TEXTS = ("string", "text")
 _WANTED = {"number": "numbers", "integer": "whole numbers", "boolean": "booleans (or 0 and 1)", "datetime": "dates"}
 
 
@@ -40,6 +42,8 @@ class Model:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", empty)
             graph = _read(folder, "graph.onnx", hashes)
             self.session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        has_prose = any(column["kind"] == "text" for column in self.schema.get("columns", []))
+        self.reader = _Reader(_read(folder, "tokenizer.json", hashes), self.schema) if has_prose else None
         self.inputs = [given.name for given in self.session.get_inputs()]
         self.output = "prediction" if self.schema.get("task") == "regression" else "probability"
 
@@ -69,13 +73,15 @@ class Model:
         frame = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame(model_input)
         self._check_columns([str(name) for name in frame.columns])
         columns = self.schema.get("columns", [])
-        numbers = [_numbers(frame[column["name"]], column) for column in columns if column["kind"] != "string"]
-        texts = [_texts(frame[column["name"]], column) for column in columns if column["kind"] == "string"]
+        numbers = [_numbers(frame[column["name"]], column) for column in columns if column["kind"] not in TEXTS]
+        texts = {kind: [_texts(frame[one["name"]], one) for one in columns if one["kind"] == kind] for kind in TEXTS}
         feed: dict[str, Any] = {}
         if numbers:
             feed["num"] = np.column_stack(numbers)
-        if texts:
-            feed["txt"] = np.column_stack(texts)
+        if texts["string"]:
+            feed["txt"] = np.column_stack(texts["string"])
+        if texts["text"]:
+            feed["text"] = np.column_stack(texts["text"])
         name = self.schema.get("id_column")
         ids = {name: frame[name].reset_index(drop=True)} if name is not None and name in frame.columns else {}
         return self._table(self._run(feed, len(frame)), ids)
@@ -91,10 +97,13 @@ class Model:
             raise ValueError(f"The model knows no columns {', '.join(unknown)}. It wants: {', '.join(names)}.")
 
     def _run(self, feed: dict[str, Any], n_rows: int) -> Any:
-        parts = [
-            self.session.run([self.output], {name: feed[name][at : at + CHUNK_ROWS] for name in self.inputs})[0]
-            for at in range(0, n_rows, CHUNK_ROWS)
-        ]
+        size = CHUNK_ROWS if self.reader is None else self.reader.chunk_rows
+        parts = []
+        for at in range(0, n_rows, size):
+            given = {name: values[at : at + size] for name, values in feed.items()}
+            if self.reader is not None:
+                given["tokens"] = self.reader.tokens(given["text"])
+            parts.append(self.session.run([self.output], {name: given[name] for name in self.inputs})[0])
         width = len(self.schema.get("classes", ())) or max(1, len(self.schema.get("targets", ())))
         return np.concatenate(parts).reshape(n_rows, -1) if parts else np.empty((0, width), np.float32)
 
@@ -113,6 +122,30 @@ class Model:
         table["prediction"] = [labels[code] for code in codes]
         shares = raw.astype(np.float64).T
         return pd.DataFrame({**table, **{f"probability_{c}": p for c, p in zip(classes, shares, strict=True)}})
+
+
+class _Reader:
+    """The bundle's tokenizer, as serving/text.py has it."""
+
+    def __init__(self, content: bytes, schema: dict[str, Any]) -> None:
+        from tokenizers import Tokenizer
+
+        self.max_tokens = int(schema["max_tokens"])
+        n_columns = sum(column["kind"] == "text" for column in schema["columns"])
+        self.chunk_rows = max(1, CHUNK_TOKENS // (n_columns * self.max_tokens))
+        self.tokenizer = Tokenizer.from_str(content.decode())
+        self.tokenizer.encode_special_tokens = True
+        self.tokenizer.enable_truncation(self.max_tokens)
+
+    def tokens(self, texts: Any) -> Any:
+        """Return the tokens of texts [N, n]: int64 [N, n, max_tokens], 0 behind a text's end."""
+        found = np.zeros((*texts.shape, self.max_tokens), np.int64)
+        most = self.max_tokens * CHARS_A_TOKEN
+        for at in range(texts.shape[1]):
+            read = ["" if text == SENTINEL else text[:most] for text in texts[:, at].tolist()]
+            for row, encoding in enumerate(self.tokenizer.encode_batch_fast(read)):
+                found[row, at, : len(encoding.ids)] = encoding.ids
+        return found
 
 
 def _read(folder: Path, name: str, hashes: dict[str, str]) -> bytes:

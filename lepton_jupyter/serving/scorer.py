@@ -17,6 +17,7 @@ from lepton_jupyter.formats.bundle import GRAPH, Bundle
 from lepton_jupyter.formats.packing import Packed, count_rows, pack_rows
 from lepton_jupyter.formats.predicted import decide
 from lepton_jupyter.formats.schema import Schema
+from lepton_jupyter.serving.text import reader_of
 
 CHUNK_ROWS = 8192  # bounds the memory of what lies between a graph's nodes
 CHUNK_PIXELS = 2**21
@@ -71,6 +72,8 @@ class Scorer:
                 "Its predictions on its own splits are stored; other rows need a version that can be exported.",
                 code="refused",
             )
+        self._reader = reader_of(bundle)
+        self._chunk_rows = CHUNK_ROWS if self._reader is None else self._reader.chunk_rows
         self._session = _open(bundle, threads)
         self._inputs = tuple(given.name for given in self._session.get_inputs())
         self._output = "prediction" if self.schema.task == "regression" else "probability"
@@ -155,7 +158,7 @@ class Scorer:
             for rows in (row, several):
                 self.table(self.score(rows))
             one_s = self._fastest(row)
-            if one_s < QUICK_S:
+            if one_s < QUICK_S and self._reader is None:  # how long a text takes is known by the text alone
                 several_s = self._fastest(several)
                 self._row_s = max(0.0, several_s - one_s) / (SEVERAL - 1)
                 self._run_s = max(0.0, one_s - self._row_s)
@@ -180,6 +183,8 @@ class Scorer:
         if isinstance(rows, Packed):
             end = start + self._chunk_rows
             feed = {"num": rows.num[start:end], "txt": rows.txt[start:end]}
+            if self._reader is not None:
+                feed = self._reader.graph_inputs(Packed(feed["num"], feed["txt"]))
         else:
             feed = {"tensor": rows[start : start + self._chunk_rows]}
         return self._session.run([self._output], {name: feed[name] for name in self._inputs})[0]

@@ -28,7 +28,8 @@ from lepton_jupyter.stages.data.target import MISSING_CODE, Target, codes_of, re
 
 __all__ = ["add", "read_table"]
 
-SHAPING = ("target", "positive", "id", "split", "group", "time", "ignore", "seed")
+SHAPING = ("target", "positive", "id", "split", "group", "time", "ignore", "text", "seed")
+LATER = ("text",)  # flags that datasets of before do not know: where they say nothing, they are left out
 SPLITTING = ("split", "group", "time", "seed")
 MIN_ROWS = 2
 
@@ -271,7 +272,7 @@ def _how(flags: DataFlags, target: Target) -> str:
 
 
 def _plain(flags: DataFlags) -> dict[str, Any]:
-    shaping = {name: getattr(flags, name) for name in SHAPING}
+    shaping = {name: getattr(flags, name) for name in SHAPING if name not in LATER or getattr(flags, name)}
     size = getattr(flags, "image_size", None)
     return msgspec.to_builtins(shaping | ({"image_size": size} if size is not None else {}))
 

@@ -16,6 +16,7 @@ class DataFlags(Verb, kw_only=True, frozen=True):
     split: Annotated[str, Help("shares of train, validation and test, or 'none'")] = "0.6,0.2,0.2"
     group: Annotated[str | None, Help("column whose equal values stay in one split")] = None
     time: Annotated[str | None, Help("column by which the rows are split in order")] = None
+    text: Annotated[tuple[str, ...], Help("column of prose, for a model whose forward names tokens; repeat it")] = ()
     ignore: Annotated[tuple[str, ...], Help("column that is no feature; repeat it for several")] = ()
     seed: Annotated[int, Help("seed of the split", ge=0)] = 0
 

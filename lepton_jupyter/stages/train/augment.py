@@ -109,6 +109,11 @@ def _step(job: Job, feed: Feed, head: Head, word: str) -> Augment:
     if own is not None:
         return Own(own)
     name, number = augment_of(word)
+    if "tokens" in feed.names and name in ("noise", "mixup"):
+        raise LeptonError(
+            f"--augment {word} changes numbers, and '{job.name}' takes tokens of text.",
+            "Leave it out, or give an augmentation of your own: a name in the notebook.",
+        )
     if name == "noise":
         return Noise(number)
     if name == "mixup":

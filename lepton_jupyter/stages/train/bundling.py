@@ -25,6 +25,7 @@ from lepton_jupyter.formats.bundle import (
     PREDICTIONS,
     PROFILE,
     SCHEMA,
+    TOKENIZER,
     WEIGHTS,
     Bundle,
     encode,
@@ -36,6 +37,7 @@ from lepton_jupyter.formats.predicted import decide, is_classes, pack_prediction
 from lepton_jupyter.formats.profile import Profile, build
 from lepton_jupyter.formats.records import Card
 from lepton_jupyter.formats.schema import Schema
+from lepton_jupyter.serving.text import TextReader
 from lepton_jupyter.stages.data.packing import pack_frame
 from lepton_jupyter.stages.data.row_groups import RowGroups
 from lepton_jupyter.stages.data.store import Dataset
@@ -90,6 +92,8 @@ def bundle_of(
         card, is_deployable=not why_not, why_not=why_not, parity=parity.to_dict() if parity else {}
     )
     files = {SCHEMA: encode(fitted.schema), CARD: encode(card), WEIGHTS: _weights(fitted)}
+    if fitted.tokenizer is not None:
+        files[TOKENIZER] = fitted.tokenizer
     if dataset is not None:
         files[PROFILE] = encode(dataset.profile())
     if graph is not None and not why_not:
@@ -114,7 +118,10 @@ def _proved_graph(
             raise
         return None, None, str(error)
     try:
-        parity = check_parity(fitted.predict, graph, _probes(fitted, dataset, example), scale=_scale(fitted, dataset))
+        text = fitted.tokenizer  # read anew from its bytes, as an endpoint does
+        reader = TextReader(text, fitted.schema) if text is not None else None
+        probes, scale = _probes(fitted, dataset, example), _scale(fitted, dataset)
+        parity = check_parity(fitted.predict, graph, probes, scale=scale, reader=reader)
     except Exception as error:  # onnxruntime's own exceptions have no common base
         return None, None, f"The exported graph does not run: {str(error).splitlines()[0][:300]}"
     return graph, parity, parity.message

@@ -151,6 +151,10 @@ class Fitted(Protocol):
     def outcome(self) -> Outcome:
         """What came out of the training."""
 
+    @property
+    def tokenizer(self) -> bytes | None:
+        """The ``tokenizer.json`` that makes its tokens; None where it reads no prose."""
+
     def close(self) -> None:
         """End what still runs beside it."""
 

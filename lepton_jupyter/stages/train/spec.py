@@ -72,6 +72,12 @@ class Train(DataFlags, kw_only=True, frozen=True):
     checkpoint_every_s: Annotated[float, Help("seconds between checkpoints inside an epoch", gt=0)] = 30.0
     resume: Annotated[str | None, Help("a run whose last checkpoint it goes on from")] = None
     preprocess: Annotated[Literal["auto", "none"], Help("fill, scale and encode columns, or change nothing")] = "auto"
+    tokenizer: Annotated[
+        str | None, Help("a tokenizer.json for the columns of prose; else one is learned from the training rows")
+    ] = None
+    max_tokens: Annotated[
+        Annotated[int, Meta(ge=1, le=8192)] | None, Help("tokens of a text that the model reads; else 128")
+    ] = None
     task: Annotated[Task | Literal["auto"], Help("what is predicted")] = "auto"
     threshold: Annotated[
         Annotated[float, Meta(gt=0, lt=1)] | None,

@@ -19,6 +19,7 @@ from lepton_jupyter.stages.data.store import Dataset, Store
 from tests.pictures import write_digits
 
 EXAMPLES = Path(__file__).parents[3] / "example_notebooks"
+REVIEWS = Path(__file__).parents[2] / "reviews.csv"
 
 
 def _table(name: str) -> pl.DataFrame:
@@ -46,6 +47,18 @@ def _digits() -> Any:
     return found.images[:600, None].astype(np.float32) / 16, found.target[:600]
 
 
+def _reviews() -> pl.DataFrame:
+    """Reviews written for these tests: prose, a word, a number, holes in each."""
+    return _holes(pl.read_csv(REVIEWS).drop("order"), "liked", rate=0.05)
+
+
+def _halves() -> Any:
+    """The two halves of a review as two columns."""
+    middle = pl.col("review").str.len_chars() // 2
+    parts = {"first": pl.col("review").str.slice(0, middle), "rest": pl.col("review").str.slice(middle)}
+    return _reviews().select("liked", **parts)
+
+
 def _heights() -> Any:
     """Penguins' mass and flippers: two targets, words and holes among the features."""
     return _table("penguins.csv").drop_nulls(["body_mass_g", "flipper_length_mm"]).drop("year")
@@ -66,6 +79,9 @@ DATA: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "diabetes with holes": (lambda: _holes(_table("diabetes.csv"), "progression"), {"target": ("progression",)}),
     "digits": (_digits, {}),
     "digits in files": (lambda: partial(write_digits, classes=10, most=60), {}),
+    "reviews": (_reviews, {"target": ("liked",), "text": ("review",)}),
+    "reviews, prose alone": (lambda: _reviews().select("review", "liked"), {"target": ("liked",), "text": ("review",)}),
+    "reviews, two columns of prose": (_halves, {"target": ("liked",), "text": ("first", "rest")}),
 }
 
 

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.formats.bundle import MANIFEST, Bundle, encode
+from lepton_jupyter.formats.bundle import MANIFEST, TOKENIZER, Bundle, encode
 from lepton_jupyter.formats.endpoint import EndpointConfig, Options
 from lepton_jupyter.formats.views import VersionView
 from lepton_jupyter.stages.deploy.export.base import DEFAULT_PATH, Base, architecture
 from lepton_jupyter.stages.deploy.export.elf import needs_of
 from lepton_jupyter.stages.deploy.export.interpreter import PYTHON, interpreter_tree
 from lepton_jupyter.stages.deploy.export.packages import (
+    OF_IMAGES,
+    OF_PROSE,
     SITE,
     STATE,
     USER_ID,
@@ -132,7 +134,8 @@ def plan_image(version: VersionView, bundle: Bundle, *, base: Base | str | None,
             f"An image holds packages for Linux; those here are for {sys.platform}.", "Export on Linux.", code="refused"
         )
     epoch, model = _source_date_epoch(), _model_tree(version, bundle)
-    dependencies, packages = dependencies_tree(bundle.schema)
+    more = (*(OF_IMAGES if bundle.schema.image is not None else ()), *(OF_PROSE if bundle.has(TOKENIZER) else ()))
+    dependencies, packages = dependencies_tree(*more)
     parts: dict[str, Tree] = {}
     if base is None:
         parts["interpreter"], python = interpreter_tree(dependencies)

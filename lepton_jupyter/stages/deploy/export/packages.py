@@ -7,7 +7,6 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
 
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.stages.deploy.export.bytecode import add_bytecode
 from lepton_jupyter.stages.deploy.export.elf import needs_of
 from lepton_jupyter.stages.deploy.export.tree import Tree
@@ -24,6 +23,7 @@ DISTRIBUTIONS = (
 )  # fmt: skip
 
 OF_IMAGES = ("pillow",)  # where the model takes image files
+OF_PROSE = ("tokenizers",)  # what it imports for a bundle with a tokenizer, and only then
 
 _FOLDERS_LEFT_OUT = frozenset({"__pycache__", "test", "tests"})
 _PARTS_LEFT_OUT = (  # converters and trainers
@@ -35,8 +35,8 @@ _KINDS_LEFT_OUT = frozenset({".a", ".c", ".h", ".pxd", ".pyc", ".pyi", ".pyx"})
 _RECORDS_LEFT_OUT = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json"})  # how it came here
 
 
-def dependencies_tree(schema: Schema) -> tuple[Tree, dict[str, str]]:
-    """Return the packages that the endpoint imports to serve a model, and their versions by name.
+def dependencies_tree(*more: str) -> tuple[Tree, dict[str, str]]:
+    """Return the packages that the endpoint imports, and `more` that it needs for a bundle; their versions by name.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def dependencies_tree(schema: Schema) -> tuple[Tree, dict[str, str]]:
     """
     tree = Tree()
     versions = {}
-    for name in (*DISTRIBUTIONS, *(OF_IMAGES if schema.image is not None else ())):
+    for name in (*DISTRIBUTIONS, *more):
         found = _installed(name)
         versions[name] = found.version
         files = {path: Path(str(found.locate_file(path))) for path in found.files or () if not _is_left_out(path)}

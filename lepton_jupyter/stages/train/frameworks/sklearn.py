@@ -40,6 +40,7 @@ from lepton_jupyter.stages.train.job import Given, Job, Outcome
 from lepton_jupyter.stages.train.judged import headline
 from lepton_jupyter.stages.train.preflight import refuse_flags
 from lepton_jupyter.stages.train.randomness import seed_everything
+from lepton_jupyter.stages.train.tokenizer import refuse_prose
 
 
 @dataclass
@@ -61,6 +62,7 @@ class SklearnFitted:
     places: list[int] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
     framework: str = "sklearn"
+    tokenizer: bytes | None = None
 
     def predict(self, rows: Given) -> npt.NDArray[np.float64]:
         """Return probabilities [N, K] or predictions [N, T] of the live estimator."""
@@ -243,6 +245,7 @@ def frame_of(schema: Schema, rows: Packed) -> pd.DataFrame:
 
 def refuse_tensors(job: Job) -> None:
     """Raise `LeptonError` for data that is no table."""
+    refuse_prose(job)
     if job.schema.tensor_shape is not None:
         raise LeptonError(
             f"'{job.dataset.ref}' holds arrays of shape {list(job.schema.tensor_shape)}; scikit-learn takes tables.",

@@ -22,7 +22,15 @@ from lepton_jupyter.formats.bundle import GRAPH, Bundle
 from lepton_jupyter.formats.endpoint import EndpointConfig
 from lepton_jupyter.stages.deploy.export.base import architecture
 from lepton_jupyter.stages.deploy.export.image import BUNDLE, RELEASE, plan_image
-from lepton_jupyter.stages.deploy.export.packages import DISTRIBUTIONS, OF_IMAGES, ROOMS, SITE, STATE, USER_ID
+from lepton_jupyter.stages.deploy.export.packages import (
+    DISTRIBUTIONS,
+    OF_IMAGES,
+    OF_PROSE,
+    ROOMS,
+    SITE,
+    STATE,
+    USER_ID,
+)
 from lepton_jupyter.stages.deploy.export.place import RECORD
 from tests.serving.graphs import make_bundle
 from tests.stages.deploy.export.images import blob, export_to, members, read_image, version_of
@@ -141,7 +149,7 @@ def test_what_the_endpoint_imports_is_taken_along() -> None:
     for room in ROOMS:
         for path in (PACKAGE / room).rglob("*.py"):
             for name in _imported(path) - sys.stdlib_module_names - ELSEWHERE - {"lepton_jupyter"}:
-                assert set(holders[name]) & {*DISTRIBUTIONS, *OF_IMAGES}, (
+                assert set(holders[name]) & {*DISTRIBUTIONS, *OF_IMAGES, *OF_PROSE}, (
                     f"{name} in {path.name}: name it in packages.py"
                 )
 
