@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import threading
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 50_000_000  # by the header, before anything is decoded
 MAX_SCANS = 200  # of a JPEG; a progressive one has about ten, and each costs a pass over all its pixels
 LARGE_PIXELS = 4_000_000  # of these one is decoded at a time: four bytes a pixel, and some copies
+BLOCK_BYTES = 64 * 2**20  # glibc maps what is larger than 32 MiB by itself
 FORMATS = ("JPEG", "PNG")
 WHITE = (255, 255, 255, 255)
 
@@ -91,6 +93,7 @@ def _opened(content: bytes) -> Image.Image:
     """Return an image of which only the header was read."""
     from PIL import Image, UnidentifiedImageError
 
+    _give_memory_back()
     if not content:
         raise ImageError("it is empty")
     try:
@@ -108,6 +111,14 @@ def _opened(content: bytes) -> Image.Image:
     if image.format == "JPEG" and content.count(_SCAN) > MAX_SCANS:
         raise ImageError(f"it has more than {MAX_SCANS} scans")
     return image
+
+
+@cache
+def _give_memory_back() -> None:
+    """Have Pillow ask for memory in pieces that the allocator returns: of 16 MiB, each thread kept an image's worth."""
+    from PIL import Image
+
+    Image.core.set_block_size(BLOCK_BYTES)  # type: ignore[attr-defined]  # of Pillow's documents
 
 
 def _shaped(image: Image.Image, height: int, width: int, channels: int) -> tuple[NDArray[np.uint8], Look]:

@@ -393,3 +393,52 @@ def test_many_images_are_scored_some_at_a_time(tmp_path: Path) -> None:
     scorer._chunk_rows = 3
     rows = np.stack([decode(one, height=12, width=16, channels=3) for one in (RED, BLUE, PHOTO)] * 5)
     assert scorer.table(scorer.score(rows))["prediction"] == ["red", "blue", "green"] * 5
+
+
+def test_damaged_files_are_answered_4xx_in_every_form(server: Server) -> None:
+    random = np.random.default_rng(3)
+    found: dict[int, int] = {}
+    for place in range(400):
+        content = bytearray((RED, PHOTO)[place % 2])
+        for at in random.integers(0, min(len(content), 600), 8):
+            content[at] = random.integers(0, 256)
+        damaged = bytes(content[: random.integers(1, len(content) + 1)])
+        if place % 3 == 0:
+            status, answer = send(server, damaged, "image/png")
+        elif place % 3 == 1:
+            status, answer = server.ask("POST", "/predict", [{"image": b64(damaged)}])
+        else:
+            raw = struct.pack("<I", len(damaged)) + damaged
+            tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(raw)}}
+            head = json.dumps({"inputs": [tensor]}).encode()
+            length = {"Inference-Header-Content-Length": str(len(head))}
+            status, answer = send(server, head + raw, "application/octet-stream", "/v2/models/Net/infer", **length)
+        assert status in (200, 400, 422), answer
+        found[status] = found.get(status, 0) + 1
+    assert found[400] > 50 and found[422] > 100
+
+
+def test_memory_of_large_files_is_bounded_and_given_back(
+    new_server: Callable[[], Server], tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    import psutil
+
+    large = encoded(Image.new("RGBA", (8000, 6000), (250, 9, 9, 255)), compress_level=1)
+    server = new_server()
+    server.configure(make_bundle(tmp_path / "bundle", SCHEMA_IMAGE, content=graph_of_images()))
+    server.start()
+    server.wait()
+    assert server.process is not None
+    process = psutil.Process(server.process.pid)
+    found: list[Any] = []
+    threads = [threading.Thread(target=lambda: found.append(send(server, large, "image/png")[1])) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    peak = 0
+    while any(thread.is_alive() for thread in threads):
+        peak = max(peak, process.memory_info().rss)
+        threads[0].join(0.01)
+        threads[-1].join(0.01)
+    assert [answer["predictions"][0]["prediction"] for answer in found] == ["red"] * 3
+    assert peak < 700 * 2**20  # one at a time: 48 million pixels of four bytes, and a copy
+    eventually(lambda: process.memory_info().rss < 200 * 2**20, what="its memory is given back")
