@@ -18,6 +18,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
+from lepton_jupyter.formats import pixels
 from lepton_jupyter.formats.bundle import SCHEMA, encode
 from lepton_jupyter.formats.packing import PackingError
 from lepton_jupyter.formats.pixels import decode
@@ -349,6 +350,19 @@ def test_a_request_of_more_pixels_than_it_may_have_is_refused(monkeypatch: pytes
     with pytest.raises(HttpError, match="5 images of 16x12 RGB") as error:
         pictures.read_rows(image, [RED] * 5)
     assert error.value.status == 413
+
+
+def test_a_decoder_that_sees_other_pixels_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lepton_jupyter.core.errors import LeptonError
+
+    ours = pixels.fingerprint()
+    assert len(ours) == 36 and len(set(ours)) > 20
+    proved = {"pillow": "9.9", "pixels": [min(255, value + 2) for value in ours]}
+    pictures.check_decoder(proved)
+    pictures.check_decoder({})
+    proved["pixels"] = [abs(value - 9) for value in ours]
+    with pytest.raises(LeptonError, match=r"otherwise than Pillow 9\.9, with which this version was proved"):
+        pictures.check_decoder(proved)
 
 
 def test_pixels_under_way_are_counted_until_nobody_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
