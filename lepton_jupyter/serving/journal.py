@@ -144,6 +144,7 @@ def _record(together: Sequence[_Answered]) -> LoggedBatch:
     prediction = np.concatenate([part.prediction for part in outputs]).tolist()
     if outputs[0].probability is not None:
         prediction = [release.schema.classes[code] for code in prediction]
+    is_of_images = together[0].asked.hashes is not None
     shares = [part.probability for part in outputs if part.probability is not None]
     return LoggedBatch(
         request_id=[each.request_id for each in together],
@@ -156,7 +157,7 @@ def _record(together: Sequence[_Answered]) -> LoggedBatch:
         prediction=prediction,
         probability=joined(shares, "<f4"),
         is_shadow=together[0].is_shadow,
-        images=[digest for each in together for digest in each.asked.hashes or ()],
+        images=[digest for each in together for digest in each.asked.hashes or ()] if is_of_images else [],
         **packed_fields([each.asked.rows for each in together]),
     )
 

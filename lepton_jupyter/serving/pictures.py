@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.formats import pixels
 from lepton_jupyter.formats.packing import (
     MAX_FAULTS,
     PackingError,
@@ -34,6 +36,8 @@ from lepton_jupyter.serving.answers import refused
 COLUMN = "image"
 MAX_DECODED_BYTES = 256 * 2**20  # of one request
 MAX_UNDER_WAY_BYTES = 512 * 2**20  # of all that are not answered yet
+
+DECODER_TOLERANCE = 2  # of 255
 
 _SIGNS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
@@ -77,9 +81,9 @@ class _UnderWay:
             if self.n_bytes + n_bytes > MAX_UNDER_WAY_BYTES:
                 raise refused(503, "Too much is under way.", "Ask again.", headers=[(b"retry-after", b"1")])
             self.n_bytes += n_bytes
-        pixels = np.empty((n_rows, *image.shape), np.uint8)
-        weakref.finalize(pixels, self._give_back, n_bytes)
-        return pixels
+        found = np.empty((n_rows, *image.shape), np.uint8)
+        weakref.finalize(found, self._give_back, n_bytes)
+        return found
 
     def _give_back(self, n_bytes: int) -> None:
         with self._lock:
@@ -99,13 +103,13 @@ def read_rows(image: ImageInput, values: Sequence[Any]) -> Sent:
     HttpError
         413 for more pixels than a request may have, 503 where all requests have too many.
     """
-    pixels = under_way.empty(len(values), image)
+    found = under_way.empty(len(values), image)
     faults: list[RowFault] = []
     hashes: list[str] = []
     for row, value in enumerate(values):
         try:
             content = _content(value)
-            pixels[row] = decode(content, height=image.height, width=image.width, channels=image.channels)
+            found[row] = decode(content, height=image.height, width=image.width, channels=image.channels)
             hashes.append(hashlib.sha256(content).hexdigest())
         except ImageError as error:
             faults.append(RowFault(row, COLUMN, str(error)))
@@ -113,7 +117,33 @@ def read_rows(image: ImageInput, values: Sequence[Any]) -> Sent:
                 break
     if faults:
         raise PackingError(faults, hint="Send a JPEG or PNG file, in base64 where it stands in JSON.")
-    return Sent(pixels, hashes)
+    return Sent(found, hashes)
+
+
+def check_decoder(parity: Mapping[str, Any]) -> None:
+    """Compare what Pillow makes of a file here with what it made of it when a version was proved.
+
+    Parameters
+    ----------
+    parity : Mapping
+        Of the version's card.
+
+    Raises
+    ------
+    LeptonError
+        If they are more than `DECODER_TOLERANCE` apart: the model would see other pixels than it was proved with.
+    """
+    said = parity.get("pixels")
+    if not said:
+        return
+    apart = max(abs(ours - theirs) for ours, theirs in zip(pixels.fingerprint(), said, strict=True))
+    if apart > DECODER_TOLERANCE:
+        raise LeptonError(
+            f"Pillow {pixels.pillow_version()} decodes images otherwise than Pillow {parity.get('pillow')}, with which "
+            f"this version was proved: up to {apart} of 255.",
+            f"pip install pillow=={parity.get('pillow')}, or train again.",
+            code="refused",
+        )
 
 
 def from_document(schema: Schema, document: Any, max_rows: int) -> Sent:
@@ -159,9 +189,9 @@ def from_pixels(schema: Schema, values: Any) -> Sent:
         As `formats.packing.pack_tensor`; 413 and 503 as `read_rows`.
     """
     packed = pack_tensor(schema, values)
-    pixels = under_way.empty(len(packed), _image(schema))
-    pixels[:] = packed
-    return Sent(pixels, [hashlib.sha256(row.tobytes()).hexdigest() for row in packed])
+    found = under_way.empty(len(packed), _image(schema))
+    found[:] = packed
+    return Sent(found, [hashlib.sha256(row.tobytes()).hexdigest() for row in packed])
 
 
 def _from_columns(schema: Schema, columns: Mapping[str, Any], max_rows: int) -> Sent:

@@ -83,7 +83,7 @@ class Scorer:
                 f"The graph of bundle '{bundle.root.name}' gives {', '.join(names)}; '{self._output}' is wanted.",
                 code="failed",
             )
-        self._chunk_rows = chunk_rows(self.schema)
+        self.chunk_rows = chunk_rows(self.schema)  # scored at once
         self._labels = [_LABELS[self.schema.class_kind](label) for label in self.schema.classes]
         self._columns = self._column_names()
         self._record = _struct(self._columns)
@@ -99,7 +99,7 @@ class Scorer:
     def score(self, rows: Packed | NDArray[Any]) -> Outputs:
         """Score packed rows (for a model of tensors: float32 [N, \\*shape]; of images: uint8), and decide."""
         n_rows = count_rows(rows)
-        parts = [self._run(rows, start) for start in range(0, n_rows, self._chunk_rows)]
+        parts = [self._run(rows, start) for start in range(0, n_rows, self.chunk_rows)]
         width = len(self.schema.classes) if self._output == "probability" else max(1, len(self.schema.targets))
         raw = np.concatenate(parts) if len(parts) > 1 else parts[0] if parts else np.empty((0, width), np.float32)
         if self._output == "prediction":
@@ -181,12 +181,12 @@ class Scorer:
     def _run(self, rows: Packed | NDArray[Any], start: int) -> NDArray[np.float32]:
         feed: dict[str, NDArray[Any]]
         if isinstance(rows, Packed):
-            end = start + self._chunk_rows
+            end = start + self.chunk_rows
             feed = {"num": rows.num[start:end], "txt": rows.txt[start:end]}
             if self._reader is not None:
                 feed = self._reader.graph_inputs(Packed(feed["num"], feed["txt"]))
         else:
-            feed = {"tensor": rows[start : start + self._chunk_rows]}
+            feed = {"tensor": rows[start : start + self.chunk_rows]}
         return self._session.run([self._output], {name: feed[name] for name in self._inputs})[0]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
+from lepton_jupyter.formats import pixels
 from lepton_jupyter.formats.bundle import SCHEMA, encode
 from lepton_jupyter.formats.packing import PackingError
 from lepton_jupyter.formats.pixels import decode
@@ -26,6 +29,7 @@ from lepton_jupyter.formats.schema import ImageInput, Schema
 from lepton_jupyter.serving import pictures
 from lepton_jupyter.serving.answers import HttpError
 from lepton_jupyter.serving.app import SMALL_BODY
+from lepton_jupyter.serving.batching import Batcher
 from lepton_jupyter.serving.scorer import Scorer
 from tests.pictures import encoded, png_of_size
 from tests.serving.graphs import ROW, TOKEN, Server, _model, make_bundle
@@ -351,6 +355,19 @@ def test_a_request_of_more_pixels_than_it_may_have_is_refused(monkeypatch: pytes
     assert error.value.status == 413
 
 
+def test_a_decoder_that_sees_other_pixels_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lepton_jupyter.core.errors import LeptonError
+
+    ours = pixels.fingerprint()
+    assert len(ours) == 36 and len(set(ours)) > 20
+    proved = {"pillow": "9.9", "pixels": [min(255, value + 2) for value in ours]}
+    pictures.check_decoder(proved)
+    pictures.check_decoder({})
+    proved["pixels"] = [abs(value - 9) for value in ours]
+    with pytest.raises(LeptonError, match=r"otherwise than Pillow 9\.9, with which this version was proved"):
+        pictures.check_decoder(proved)
+
+
 def test_pixels_under_way_are_counted_until_nobody_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
     image = ImageInput(height=12, width=16, channels=3)
     before = pictures.under_way.n_bytes
@@ -390,7 +407,7 @@ def test_pillow_is_loaded_for_models_of_images_only(tmp_path: Path) -> None:
 
 def test_many_images_are_scored_some_at_a_time(tmp_path: Path) -> None:
     scorer = Scorer(make_bundle(tmp_path / "b", SCHEMA_IMAGE, content=graph_of_images()))
-    scorer._chunk_rows = 3
+    scorer.chunk_rows = 3
     rows = np.stack([decode(one, height=12, width=16, channels=3) for one in (RED, BLUE, PHOTO)] * 5)
     assert scorer.table(scorer.score(rows))["prediction"] == ["red", "blue", "green"] * 5
 
@@ -442,3 +459,26 @@ def test_memory_of_large_files_is_bounded_and_given_back(
     assert [answer["predictions"][0]["prediction"] for answer in found] == ["red"] * 3
     assert peak < 700 * 2**20  # one at a time: 48 million pixels of four bytes, and a copy
     eventually(lambda: process.memory_info().rss < 200 * 2**20, what="its memory is given back")
+
+
+def test_of_large_images_fewer_rows_go_together(tmp_path: Path) -> None:
+    large = msgspec.structs.replace(
+        SCHEMA_IMAGE, image=ImageInput(height=500, width=700, channels=3), tensor_shape=(3, 500, 700)
+    )
+    scorer = Scorer(make_bundle(tmp_path / "b", large, content=_free(graph_of_images())))
+    assert scorer.chunk_rows == 1
+    batches: list[int] = []
+    rows = np.zeros((5, 3, 500, 700), np.uint8)
+    rows[2, 0] = 255
+
+    async def asked() -> Any:
+        batcher = Batcher(scorer, pool, on_batch=lambda n, n_rows, _: batches.append(n_rows))
+        outputs = await batcher.submit(rows)
+        whole: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        batcher.submit_to(whole, rows, 5, None)  # as a shadow does: not in parts, and taken all the same
+        return outputs, await whole
+
+    with ThreadPoolExecutor(1) as pool:
+        outputs, whole = asyncio.run(asked())
+    assert outputs.prediction.tolist()[2] == 2 and batches == [1] * 5 + [5]
+    assert whole.prediction.tolist() == outputs.prediction.tolist()

@@ -71,7 +71,9 @@ class DatasetCard(Shown):
         splits = ", ".join(f"{name} {record.split_rows[name]}" for name in SPLITS if name in record.split_rows)
         return [
             ("rows", record.n_rows),
-            ("features", len(schema.columns) or str(schema.image or schema.tensor_shape or "none")),
+            ("images", str(schema.image))
+            if schema.image
+            else ("features", len(schema.columns) or str(schema.tensor_shape or "none")),
             ("target", ", ".join(schema.targets) or "none: add --target to train on it"),
             ("task", schema.task),
             ("positive", schema.positive),

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -88,10 +88,16 @@ def check_flags(spec: Data) -> None:
         )
 
 
-def read_folder(spec: Data) -> Folder:
+def looks_of(manifest: pl.DataFrame) -> dict[str, Look]:
+    """Return what the files of an earlier version are, by their sha256."""
+    seen = manifest.select(HASH, "width", "height", "mode").iter_rows()
+    return {digest: Look(width, height, mode) for digest, width, height, mode in seen}
+
+
+def read_folder(spec: Data, known: Mapping[str, Look] | None = None) -> Folder:
     """Read a folder: every JPEG and PNG file below its subfolders, decoded once to see that it can be.
 
-    What cannot be decoded is left out, with a finding.
+    What cannot be decoded is left out, with a finding. Files that are `known` by their sha256 are not decoded again.
 
     Raises
     ------
@@ -113,7 +119,7 @@ def read_folder(spec: Data) -> Folder:
         )
     files: list[_File] = []
     broken: list[str] = []
-    for path, one in zip(found, _in_threads(root, found), strict=True):
+    for path, one in zip(found, _in_threads(root, found, known or {}), strict=True):
         if isinstance(one, _File):
             files.append(one)
         else:
@@ -150,18 +156,19 @@ def _nothing(source: str, root: Path) -> LeptonError:
     )
 
 
-def _in_threads(root: Path, paths: Sequence[str]) -> Iterator[_File | str]:
+def _in_threads(root: Path, paths: Sequence[str], known: Mapping[str, Look]) -> Iterator[_File | str]:
     """Yield what each file is, or why it is none, in their order. Pillow decodes without holding Python's lock."""
 
     def look(path: str) -> _File | str:
         try:
             content = _content(root / path)
-            seen = pixels.inspect(content)
+            digest = hashlib.sha256(content).hexdigest()
+            seen = known.get(digest) or pixels.inspect(content)
         except ImageError as error:
             return str(error)
         except OSError as error:
             return f"it cannot be read: {error.strerror}"
-        return _File(path, path.split("/")[0], hashlib.sha256(content).hexdigest(), seen, len(content))
+        return _File(path, path.split("/")[0], digest, seen, len(content))
 
     with ThreadPoolExecutor(os.cpu_count() or 2) as pool:
         yield from pool.map(look, paths)

@@ -17,6 +17,7 @@ from lepton_jupyter.core.names import SPLITS, Reference, check_name
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.formats import profile as profiles
 from lepton_jupyter.formats.bundle import encode
+from lepton_jupyter.formats.pixels import Look
 from lepton_jupyter.formats.records import DatasetRecord, Finding
 from lepton_jupyter.formats.schema import ImageInput, Schema
 from lepton_jupyter.stages.data import columns, findings, images, keys, reading, splits
@@ -77,9 +78,9 @@ def add(home: Home, spec: Data, value: Any = None) -> tuple[DatasetRecord, bool]
     """
     check_name(spec.name, "dataset")
     splits.parse_shares(spec.split)
-    draft = _draft(_read(spec, value))
-    hashes = _hashes(draft.source)
     store = Store(home)
+    draft = _draft(_read(store, spec, value))
+    hashes = _hashes(draft.source)
     with store.locked():
         earlier = [store.open(Reference(spec.name, version=version)) for version in store.numbers(spec.name)]
         if earlier and (earlier[-1].record.content_hash, earlier[-1].record.flags_hash) == hashes:
@@ -169,9 +170,16 @@ def _write(store: Store, record: DatasetRecord, draft: _Draft, places: splits.Pl
         ) from error
 
 
-def _read(spec: Data, value: Any) -> _Source:
+def _known_looks(store: Store, name: str) -> dict[str, Look]:
+    """Return the files that the latest version holds, where it is one of images."""
+    numbers = store.numbers(name)
+    latest = store.open(Reference(name, version=numbers[-1])) if numbers else None
+    return images.looks_of(latest.table()) if latest is not None and latest.schema.image is not None else {}
+
+
+def _read(store: Store, spec: Data, value: Any) -> _Source:
     if value is None and images.is_folder(spec.source):
-        folder = images.read_folder(spec)
+        folder = images.read_folder(spec, _known_looks(store, spec.name))
         flags = msgspec.structs.replace(spec, target=(images.TARGET,))
         return _Source(folder.frame, None, flags, "file", folder.image, tuple(folder.findings))
     if spec.image_size is not None:

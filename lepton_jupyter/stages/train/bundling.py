@@ -33,6 +33,7 @@ from lepton_jupyter.formats.bundle import (
     write_bundle,
 )
 from lepton_jupyter.formats.packing import Packed
+from lepton_jupyter.formats.pixels import fingerprint, pillow_version
 from lepton_jupyter.formats.predicted import decide, is_classes, pack_predictions, schema_of_predictions
 from lepton_jupyter.formats.profile import Profile, build
 from lepton_jupyter.formats.records import Card
@@ -88,9 +89,10 @@ def bundle_of(
         if why_not:
             session.note("exportable", False)
             session.note("why_not_exportable", why_not)
-    card = msgspec.structs.replace(
-        card, is_deployable=not why_not, why_not=why_not, parity=parity.to_dict() if parity else {}
-    )
+    told = parity.to_dict() if parity else {}
+    if parity and fitted.schema.image is not None:
+        told |= {"pillow": pillow_version(), "pixels": fingerprint()}
+    card = msgspec.structs.replace(card, is_deployable=not why_not, why_not=why_not, parity=told)
     files = {SCHEMA: encode(fitted.schema), CARD: encode(card), WEIGHTS: _weights(fitted)}
     if fitted.tokenizer is not None:
         files[TOKENIZER] = fitted.tokenizer

@@ -75,6 +75,23 @@ def test_the_same_files_and_flags_make_nothing_new(store: Store, shapes: Path) -
     assert not refresh(store.home, record, folder=Path("/"))[1]
 
 
+def test_known_files_are_not_decoded_again(store: Store, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lepton_jupyter.formats import pixels
+
+    _add(store, shapes)
+    seen: list[int] = []
+    real = pixels.inspect
+
+    def counted(content: bytes) -> Any:
+        seen.append(len(content))
+        return real(content)
+
+    monkeypatch.setattr(pixels, "inspect", counted)
+    assert not _add(store, shapes)[1] and not seen
+    Image.new("RGB", (9, 9)).save(shapes / "circle" / "more.png")
+    assert _add(store, shapes)[1] and len(seen) == 1
+
+
 def test_a_new_version_keeps_known_files_in_their_split_wherever_they_lie(store: Store, shapes: Path) -> None:
     _, _, before = _add(store, shapes)
     split_of = dict(zip(before.table()["sha256"], before.places().tolist(), strict=True))

@@ -101,6 +101,7 @@ def test_a_network_learns_from_files_and_its_graph_is_proved_from_their_bytes(
     assert trained.metrics["val_accuracy"] > 0.9
     assert trained.card.is_deployable, trained.card.why_not
     assert trained.card.parity["worst"] < 1e-5
+    assert trained.card.parity["pixels"] == pixels.fingerprint() and trained.card.parity["pillow"]
     assert trained.card.parity["rows"] > len(KINDS) + digits.record.n_rows
     graph = onnx.load_from_string(trained.bundle.read(GRAPH))
     (given,) = graph.graph.input
