@@ -30,9 +30,9 @@ def names_tokens(module: Any) -> bool:
     return forward is not None and names_arguments(forward, "tokens")
 
 
-def names_for(model: Any) -> tuple[str, ...]:
+def names_for(model: Any, *, has_prose: bool) -> tuple[str, ...]:
     """Return the names under which a module (or its class, or what will make it) gets the columns of a table."""
-    if names_tokens(model):
+    if has_prose and names_tokens(model):
         return tuple(name for name in ("numeric", "categorical", "tokens") if names_arguments(model.forward, name))
     is_embedding = takes_categories(model) or names_arguments(model, "cardinalities")
     return ("numeric", "categorical") if is_embedding else ("features",)

@@ -13,6 +13,7 @@ from lepton_jupyter.core.files import write_atomic
 from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.schema import SENTINEL, Schema
 from lepton_jupyter.serving.text import TextReader, load_library
+from lepton_jupyter.stages.train.examples import Example
 from lepton_jupyter.stages.train.feed import names_for, names_tokens
 from lepton_jupyter.stages.train.job import Job
 
@@ -104,7 +105,7 @@ def check_reads_text(module: Any, job: Job) -> None:
     is_reader, prose = names_tokens(module), job.schema.prose
     if is_reader and prose:
         _refuse_unread(module, job)
-    elif is_reader:
+    elif is_reader and job.schema.tensor_shape is None and not isinstance(job.dataset, Example):
         raise LeptonError(
             f"forward of '{job.name}' names tokens, and '{job.dataset.ref}' has no column of prose.",
             f"Name it: %lepton data {job.data_name} SOURCE --text COLUMN",
@@ -125,7 +126,7 @@ def _not_reading(job: Job) -> LeptonError:
 
 def _refuse_unread(module: Any, job: Job) -> None:
     """Raise `LeptonError` where columns beside the prose would go nowhere."""
-    names = names_for(module)
+    names = names_for(module, has_prose=True)
     lost = [] if "numeric" in names else [column.name for column in job.schema.num]
     lost += [] if {"numeric", "categorical"} & set(names) else [column.name for column in job.schema.categorical]
     if lost:

@@ -17,6 +17,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.bundle import TOKENIZER
@@ -26,6 +27,7 @@ from lepton_jupyter.stages.train.engine import train
 from lepton_jupyter.stages.train.feed import Feed, names_for
 from lepton_jupyter.stages.train.frameworks.torch import TorchFitted, prepare
 from lepton_jupyter.stages.train.job import Job, settle_task
+from lepton_jupyter.stages.train.loaders import loaders_of
 from lepton_jupyter.stages.train.preflight import preflight
 from lepton_jupyter.stages.train.spec import Train
 from lepton_jupyter.stages.train.tokenizer import VOCABULARY, learn
@@ -180,6 +182,26 @@ def test_a_module_that_names_tokens_needs_a_column_of_prose(reviews: Any, made: 
         made(nn.Linear(2, 2), reviews(text=(), ignore=("bought_by",)), max_tokens=9)
 
 
+@pytest.mark.slow
+def test_tensors_and_loaders_of_ones_own_may_be_called_tokens(make_dataset: Any, made: Any, session: Any) -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.EmbeddingBag(10, 4)
+            self.out = nn.Linear(4, 2)
+
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            return self.out(self.embed(tokens.long().flatten(1)))
+
+    numbers = torch.arange(480).reshape(60, 8) % 10
+    dataset = make_dataset((numbers.reshape(60, 2, 4).numpy(), (numbers[:, 0] > 4).long().numpy()), name="own")
+    assert made(Own, dataset).feed.names == ("tensor",)
+    spec = Train(model="Net", data="own", epochs=1)
+    loaders = loaders_of(TensorDataset(numbers.float(), (numbers[:, 0] > 4).long()), spec)
+    trained = train(session, Own, loaders, spec)
+    assert trained.card.is_deployable, trained.card.why_not
+
+
 def test_an_estimator_reads_no_prose(reviews: Any, session: Any) -> None:
     with pytest.raises(LeptonError, match="an estimator, which reads no prose, and 'reviews@1' has a column of it"):
         train(session, LogisticRegression(), reviews(), Train(model="Net", data="reviews"))
@@ -224,7 +246,8 @@ def test_tokens_are_given_by_name_and_other_columns_as_before() -> None:
         def forward(self, other: Any = None, *, tokens: torch.Tensor) -> Any:
             return tokens, other
 
-    assert names_for(Late) == ("tokens",)
+    assert names_for(Late, has_prose=True) == ("tokens",)
+    assert names_for(Late, has_prose=False) == ("features",)
     tokens = torch.ones(2, 3, dtype=torch.int64)
     found, other = Feed(("tokens",)).call(Late(), (tokens,))
     assert found is tokens and other is None

@@ -264,9 +264,10 @@ def prepare(model: Any, job: Job) -> TorchFitted:
     __tracebackhide__ = True
     if hasattr(model, "forward"):
         check_reads_text(model, job)
-    names, reader = names_for(model), reader_for(job)
+    has_prose, reader = bool(job.schema.prose), reader_for(job)
+    names = names_for(model, has_prose=has_prose)
     fitted = _made(model, job, names, reader)
-    found = names_for(fitted.module)
+    found = names_for(fitted.module, has_prose=has_prose)
     if found != names and job.schema.tensor_shape is None:
         fitted = _made(model, job, found, reader)  # a factory shows its module's forward only now
     check_reads_text(fitted.module, job)
