@@ -39,6 +39,11 @@ def counts_of(own: EndpointFolder) -> Path:
     return own.root / "counts.json"
 
 
+def port_of(folder: EndpointFolder, number: int) -> Path:
+    """Return ``port-NUMBER.json``: which port a replica has. Written by it, where there are several."""
+    return folder.root / FOLDER / f"port-{number}.json"
+
+
 def replica_lock(first: Path, number: int) -> Path:
     """Return the lock that a replica holds while it lives, beside the first one's. No name holds a ``#``."""
     return first if number == FIRST else first.with_name(f"{first.name}#{number}")

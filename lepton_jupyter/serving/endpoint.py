@@ -119,11 +119,11 @@ class Endpoint:
         current = lanes.live.release if lanes is not None else None
         known = [lanes.live.release, *([lanes.beside.release] if lanes.beside else [])] if lanes is not None else []
         self.replica.follow(config, self._app.metrics)
-        self._listener.share(config.replicas > 1)
+        self.replica.share(config, self._listener)
         if config.replicas == 1 and not self._listener.is_open:  # nobody else says why nothing is served
             await self._listener.start(self._app)
         try:
-            listener = self._listener_for(config)
+            listener = await self._listener_for(config)
             try:
                 await self.replica.trials.settle(config.bundle, config.manifest_hash)
                 refused = await self._refused_beside(config)
@@ -173,7 +173,7 @@ class Endpoint:
             return error
         return None
 
-    def _listener_for(self, config: EndpointConfig) -> Listener | None:
+    async def _listener_for(self, config: EndpointConfig) -> Listener | None:
         """Return a new listener where another port is wanted, else None.
 
         Raises
@@ -183,7 +183,7 @@ class Endpoint:
         """
         if config.port in (0, self._listener.port):
             return None
-        return Listener(config.host, config.port, is_shared=config.replicas > 1)
+        return await self.replica.bind(config)
 
     async def _tell_on(self) -> None:
         while True:

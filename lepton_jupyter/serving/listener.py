@@ -44,6 +44,8 @@ class Listener:
         0: any free one.
     is_shared : bool
         Whether others answer on it too. Then nobody is let in before `start`: they come to the others.
+    is_first : bool
+        Whether nobody else may have it yet; others may share it afterwards.
 
     Raises
     ------
@@ -51,8 +53,8 @@ class Listener:
         If the port cannot be had; the message says why.
     """
 
-    def __init__(self, host: str, port: int, *, is_shared: bool = False) -> None:
-        self._socket = _bind(host, port, is_shared=is_shared)
+    def __init__(self, host: str, port: int, *, is_shared: bool = False, is_first: bool = True) -> None:
+        self._socket = _bind(host, port, is_shared=is_shared, is_first=is_first)
         self.port: int = self._socket.getsockname()[1]
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
@@ -98,14 +100,16 @@ class Listener:
             sharing.refuse_new(self._socket)
         except OSError as error:
             logger.warning("connections that are beginning may be reset: %s", error)
-        await asyncio.sleep(sharing.SETTLE_S)
+        await asyncio.sleep(sharing.settle_s(self._socket))
+        deadline = asyncio.get_running_loop().time() + GRACE_S
+        while sharing.n_waiting(self._socket) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0)  # each turn of the loop takes some
         for listening in server.servers:
             listening.close()
         self._socket.close()
         server.config.encoded_headers.append(_LAST)  # of which uvicorn makes the others once a second
         server.server_state.default_headers = [*server.server_state.default_headers, _LAST]
         server.config.app.quick_urls = {}  # type: ignore[union-attr]  # the long way ends a connection after this header
-        deadline = asyncio.get_running_loop().time() + GRACE_S
         while server.server_state.connections and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(LOOK_PAUSE_S)
 
@@ -117,15 +121,17 @@ class Listener:
         self._socket.close()
 
 
-def _bind(host: str, port: int, *, is_shared: bool) -> socket.socket:
+def _bind(host: str, port: int, *, is_shared: bool, is_first: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # its own connections of a moment ago do not count
     try:
-        if is_shared:
+        if is_shared and not is_first:
             sharing.share(bound, True)
         bound.bind((host, port))
-        if not is_shared:
+        if is_shared:
+            sharing.share(bound, True)
+        else:
             bound.listen(1024)
     except (OSError, OverflowError) as error:
         bound.close()

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 
+import msgspec
+
 from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.core.files import write_atomic
 from lepton_jupyter.core.paths import EndpointFolder
-from lepton_jupyter.core.replicas import first_lock, has_others, own_folder
+from lepton_jupyter.core.processes import Identity, is_held
+from lepton_jupyter.core.replicas import first_lock, has_others, own_folder, own_folders, port_of, replica_lock
+from lepton_jupyter.formats.bundle import encode
 from lepton_jupyter.formats.endpoint import EndpointConfig
 from lepton_jupyter.serving.edges import Edges, forget_edges
 from lepton_jupyter.serving.listener import Listener
@@ -20,6 +26,13 @@ from lepton_jupyter.serving.trial import Trials
 from lepton_jupyter.serving.turns import TrialsByTurns
 
 logger = logging.getLogger(__name__)
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    """Which process has which port."""
+
+    pid: int
+    port: int
 
 
 class Replica:
@@ -55,6 +68,8 @@ class Replica:
     async def bind(self, config: EndpointConfig) -> Listener:
         """Return a listener on the port; a port that is to be shared may be another's alone for a moment.
 
+        Shared with others of this endpoint only: where none of them has the port, it must be free.
+
         Raises
         ------
         LeptonError
@@ -65,10 +80,14 @@ class Replica:
         deadline = asyncio.get_running_loop().time() + BIND_S
         while True:
             try:
-                return Listener(config.host, config.port, is_shared=True)
+                is_first = not self._is_ours(config.port)
+                listener = Listener(config.host, config.port, is_shared=True, is_first=is_first)
             except LeptonError:
                 if asyncio.get_running_loop().time() > deadline:
                     raise
+            else:
+                self._claim(listener.port)
+                return listener
             await asyncio.sleep(PAUSE_S)
 
     def follow(self, config: EndpointConfig, metrics: Metrics) -> None:
@@ -83,6 +102,32 @@ class Replica:
         if is_one_of_several and not isinstance(self.trials, TrialsByTurns):
             self.trials = TrialsByTurns(self._folder, self._first_lock.with_name(f"trial#{self._first_lock.name}"))
         _name_lines(f"[replica {self.number}] " if is_one_of_several else "")
+
+    def share(self, config: EndpointConfig, listener: Listener) -> None:
+        """Let others of this endpoint answer on a listener's port too, where there are to be others."""
+        if config.replicas > 1:
+            self._claim(listener.port)
+        listener.share(config.replicas > 1)
+
+    def _claim(self, port: int) -> None:
+        """Let the others know that this process has a port."""
+        claim = _Claim(os.getpid(), port)
+        try:
+            write_atomic(port_of(self._folder, self.number), encode(claim), is_durable=False)
+        except OSError as error:  # a full disk: who comes now finds the port taken
+            logger.warning("port %s cannot be shared: %s", port, error)
+
+    def _is_ours(self, port: int) -> bool:
+        """Whether another process of this endpoint has a port."""
+        for number in own_folders(self._folder):
+            try:
+                claim = msgspec.json.decode(port_of(self._folder, number).read_bytes(), type=_Claim)
+            except (OSError, msgspec.DecodeError):
+                continue
+            is_there = is_held(replica_lock(self._first_lock, number)) and Identity.of(claim.pid) is not None
+            if number != self.number and claim.port == port and is_there:
+                return True
+        return False
 
     def compare(self, config: EndpointConfig, comparison: Comparison | None) -> None:
         """Have a canary's predictions counted as the others count them."""

@@ -13,10 +13,12 @@ import socket
 import struct
 import sys
 
-SETTLE_S = 0.1  # a handshake that has begun is over by then, on one machine and near it
+SETTLE_S = 0.1  # a handshake that has begun is over by then, with who is near
+SETTLE_HERE_S = 0.03  # and on this machine
 BIND_S = 5.0  # who has the port alone lets others share it within one look at its configuration
 PAUSE_S = 0.05
 
+_TCP_INFO_BYTES, _UNACKED = 28, 24  # of a socket that listens, that field holds how many wait to be taken
 _SO_ATTACH_FILTER = 26  # of Linux; the module has no name for it
 _FLAGS, _SYN_AND_ACK, _SYN = 13, 0x12, 0x02  # the flags' place in TCP's header; the first packet has SYN, and not ACK
 _NO_SYN = (
@@ -37,6 +39,20 @@ def share(bound: socket.socket, is_shared: bool) -> None:
     """Let other processes of this user listen on a socket's port too, or no others from now on."""
     if can_share():
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(is_shared))
+
+
+def settle_s(listening: socket.socket) -> float:
+    """Return how long a handshake with a socket's clients may take."""
+    is_here = str(listening.getsockname()[0]).startswith(("127.", "::1"))
+    return SETTLE_HERE_S if is_here else SETTLE_S
+
+
+def n_waiting(listening: socket.socket) -> int:
+    """Return how many connections wait at a socket to be taken; 0 where the system does not tell."""
+    if not can_share():
+        return 0
+    told = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    return int.from_bytes(told[_UNACKED:_TCP_INFO_BYTES], sys.byteorder)
 
 
 def refuse_new(listening: socket.socket) -> None:

@@ -160,13 +160,13 @@ def test_a_process_joins_and_leaves_under_load_without_a_failed_request(several:
     several.want(1)
     several.begin(1)
     eventually(lambda: several.serves(1), timeout_s=30)
-    with Load(several.port) as load:
-        for release in (2, 4, 6):
+    with Load(several.port, n_new=8) as load:
+        for release in (2, 4, 6, 8):
             several.want(2, release=release)
             several.begin(2)
             eventually(lambda n=release: several.serves(1, n) and several.serves(2, n), timeout_s=30)
             before = load.n_answered
-            eventually(lambda n=before: load.n_answered > n + 300, timeout_s=30)
+            eventually(lambda n=before: load.n_answered > n + 400, timeout_s=30)
             several.want(1, release=release + 1)
             assert several.processes[2].wait(timeout=30) == 0
             assert not is_held(replica_lock(several.lock, 2))
@@ -180,11 +180,50 @@ def test_a_process_joins_and_leaves_under_load_without_a_failed_request(several:
     assert len(logged) == load.n_answered
     with socket.socket() as stranger:  # alone again, it shares its port with nobody
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        several.want(1, release=8)
+        several.want(1, release=10)
         several.begin(1)
-        eventually(lambda: several.serves(1, 8), timeout_s=30)
+        eventually(lambda: several.serves(1, 10), timeout_s=30)
         with pytest.raises(OSError, match="in use"):
             stranger.bind(("127.0.0.1", several.port))
+
+
+def test_a_new_port_is_taken_by_both(two: Several, eventually: Wait) -> None:
+    before = two.port
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        two.port = free.getsockname()[1]
+    two.want(2, release=2)
+    eventually(lambda: two.serves(1, 2) and two.serves(2, 2), timeout_s=30)
+    with Load(two.port, n_new=2, n_kept=0) as load:
+        eventually(lambda: load.n_answered > 100, timeout_s=30)
+    assert load.failures == []
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", before)):
+        pass
+
+
+def test_a_port_that_is_a_strangers_is_shared_with_nobody(several: Several, eventually: Wait) -> None:
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # such as another endpoint of several
+        stranger.bind(("127.0.0.1", several.port))
+        stranger.listen()
+        several.want(2)
+        for number in (1, 2):
+            several.begin(number)
+        assert [several.processes[number].wait(timeout=30) for number in (1, 2)] == [3, 3]
+    for number in (1, 2):
+        said = several.said(number)
+        assert said is not None and (said.state, said.error) == ("error", f"port {several.port} is in use")
+    for number in (1, 2):
+        several.begin(number)
+    eventually(lambda: several.serves(1) and several.serves(2), timeout_s=30)
+
+
+def test_one_that_is_not_wanted_leaves_at_once(several: Several) -> None:
+    several.want(1)
+    make_folders(several.folder, 2)
+    several.begin(2)
+    assert several.processes[2].wait(timeout=30) == 0
+    assert several.said(2) is None
 
 
 def test_one_that_is_killed_loses_what_it_was_asked_and_no_more(two: Several, eventually: Wait) -> None:
