@@ -46,7 +46,10 @@ function EndpointRow(props: { endpoint: IEndpoint }): JSX.Element {
         [trans.__('address'), endpoint.url],
         [trans.__('serves'), endpoint.version],
         [beside?.kind ?? '', beside?.verdict ?? ''],
-        [trans.__('replicas'), replicas > 1 ? trans.__('%1 of %2', endpoint.n_ready ?? 0, replicas) : ''],
+        [
+          trans.__('replicas'),
+          replicas > 1 ? trans.__('%1 of %2', endpoint.n_ready ?? 0, replicas) : ''
+        ],
         [trans.__('restarts'), endpoint.n_restarts ? String(endpoint.n_restarts) : '']
       ]}
     />
