@@ -55,6 +55,7 @@ class Listener:
 
     def __init__(self, host: str, port: int, *, is_shared: bool = False, is_first: bool = True) -> None:
         self._socket = _bind(host, port, is_shared=is_shared, is_first=is_first)
+        self._is_shared = is_shared
         self.port: int = self._socket.getsockname()[1]
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
@@ -86,6 +87,7 @@ class Listener:
     def share(self, is_shared: bool) -> None:
         """Let others answer on this port too, or no others from now on."""
         sharing.share(self._socket, is_shared)
+        self._is_shared = is_shared
 
     async def leave(self) -> None:
         """Leave a port to the others: no client of theirs or ours is reset. Then `stop`.
@@ -96,26 +98,33 @@ class Listener:
         server = self._server
         if server is None:
             return
-        try:
-            sharing.refuse_new(self._socket)
-        except OSError as error:
-            logger.warning("connections that are beginning may be reset: %s", error)
-        await asyncio.sleep(sharing.settle_s(self._socket))
         deadline = asyncio.get_running_loop().time() + GRACE_S
-        while sharing.n_waiting(self._socket) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0)  # each turn of the loop takes some
-        for listening in server.servers:
-            listening.close()
-        self._socket.close()
+        await self._close_door(server, deadline)
         server.config.encoded_headers.append(_LAST)  # of which uvicorn makes the others once a second
         server.server_state.default_headers = [*server.server_state.default_headers, _LAST]
         server.config.app.quick_urls = {}  # type: ignore[union-attr]  # the long way ends a connection after this header
         while server.server_state.connections and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(LOOK_PAUSE_S)
 
+    async def _close_door(self, server: _Server, deadline: float) -> None:
+        """Take every connection that has begun, and no other, and listen no more."""
+        self._is_shared = False  # it is left
+        try:
+            sharing.refuse_new(self._socket)
+        except OSError as error:
+            logger.warning("connections that are beginning may be reset: %s", error)
+        await asyncio.sleep(sharing.settle_s(self._socket))
+        while sharing.n_waiting(self._socket) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0)  # each turn of the loop takes some
+        for listening in server.servers:
+            listening.close()
+        self._socket.close()
+
     async def stop(self) -> None:
         """Take no new connection, answer what was asked, and close."""
         if self._server is not None and self._task is not None:
+            if self._is_shared:
+                await self._close_door(self._server, asyncio.get_running_loop().time() + GRACE_S)
             self._server.should_exit = True
             await self._task
         self._socket.close()

@@ -244,6 +244,18 @@ def test_one_that_is_killed_loses_what_it_was_asked_and_no_more(two: Several, ev
     assert all(path.stat().st_ino == inode for path, inode in segment_of.items())
 
 
+def test_one_that_is_told_to_end_leaves_its_new_clients_to_the_other(two: Several, eventually: Wait) -> None:
+    with Load(two.port, n_new=6, n_kept=0) as load:
+        for _ in range(3):
+            before = load.n_answered
+            eventually(lambda n=before: load.n_answered > n + 200, timeout_s=30)
+            two.processes[2].terminate()
+            assert two.processes[2].wait(timeout=30) == 0
+            two.begin(2)
+            eventually(lambda: two.serves(2), timeout_s=30)
+    assert load.failures == []
+
+
 def test_a_release_is_swapped_in_both_and_tried_once(two: Several, tmp_path: Path, eventually: Wait) -> None:
     other = make_bundle(tmp_path / "other", shift=1.0)
     with Load(two.port) as load:
