@@ -80,6 +80,8 @@ export interface IEndpoint {
   follows?: string;
   is_held?: boolean;
   n_restarts?: number;
+  replicas?: number;
+  n_ready?: number;
   error?: IFailure;
   warning?: string;
   beside?: IBeside;

@@ -13,10 +13,11 @@ from lepton_jupyter.backend.store import EndpointRow, ReleaseRow, Store
 from lepton_jupyter.backend.watch import Watcher
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import EndpointFolder, Home
+from lepton_jupyter.core.replicas import own_folders
 from lepton_jupyter.formats import endpoint as formats
 from lepton_jupyter.formats.bundle import open_bundle
 from lepton_jupyter.formats.endpoint import BesideKind
-from lepton_jupyter.formats.figures import Figures
+from lepton_jupyter.formats.figures import Figures, together
 from lepton_jupyter.formats.views import BesideView, DeployRequest, VersionView
 from lepton_jupyter.stages.deploy.canary import (
     REQUESTS,
@@ -174,12 +175,16 @@ def ended(before: EndpointRow | None, row: EndpointRow, release: ReleaseRow) -> 
 
 
 def read_figures(folder: EndpointFolder, beside: Beside) -> Figures | None:
-    """Return what its endpoint counted of both versions; None where there is nothing yet."""
-    try:
-        found = msgspec.json.decode(folder.figures.read_bytes(), type=Figures)
-    except (OSError, msgspec.DecodeError):
-        return None
-    return found if found.since == beside.since else None
+    """Return what all of its endpoint's processes counted of both versions; None where there is nothing yet."""
+    found = []
+    for own in own_folders(folder).values():
+        try:
+            figures = msgspec.json.decode(own.figures.read_bytes(), type=Figures)
+        except (OSError, msgspec.DecodeError):
+            continue
+        if figures.since == beside.since:
+            found.append(figures)
+    return together(found) if found else None
 
 
 def judge(beside: Beside, figures: Figures | None) -> Decision:

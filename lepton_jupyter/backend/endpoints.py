@@ -14,13 +14,13 @@ import msgspec
 
 from lepton_jupyter.backend import beside as besides
 from lepton_jupyter.backend.beside import Beside, Besides, beside_of
+from lepton_jupyter.backend.standing import failure, is_enough, n_ready, options_of, state_of
 from lepton_jupyter.backend.store import EndpointRow, ReleaseRow, Store
-from lepton_jupyter.backend.watch import Watcher
+from lepton_jupyter.backend.watch import Watcher, replicas_of
 from lepton_jupyter.core.errors import LeptonError, unknown
-from lepton_jupyter.core.files import tail, write_atomic
+from lepton_jupyter.core.files import write_atomic
 from lepton_jupyter.core.names import check_name
 from lepton_jupyter.core.paths import EndpointFolder, Home
-from lepton_jupyter.core.states import EndpointState
 from lepton_jupyter.formats.bundle import encode
 from lepton_jupyter.formats.endpoint import EndpointConfig, Options
 from lepton_jupyter.formats.views import EndpointView, Failure, Release, VersionView
@@ -79,7 +79,7 @@ class Endpoints:
                 follows=follows,
                 process=old.process if old else None,
                 warning=warning,
-                options=_options_of(old, options),
+                options=options_of(old, options),
             )
             if old is not None and old.is_wanted and self._is_same(old, row) and self._is_ready(old):
                 self.store.save_endpoint(row := msgspec.structs.replace(row, release=old.release))
@@ -110,7 +110,7 @@ class Endpoints:
         """
         with self._watcher.of(name).lock:
             row, live = besides.may_stand(self.store, name, version, beside, port)
-            wanted = msgspec.structs.replace(row, options=_options_of(row, options))
+            wanted = msgspec.structs.replace(row, options=options_of(row, options))
             current = beside_of(row)
             if wanted == row and current is not None and current.is_same(beside) and self._is_ready(row):
                 return self.view(row)
@@ -223,7 +223,7 @@ class Endpoints:
         """Return one endpoint as it stands."""
         folder = self.home.endpoint(row.name)
         refs = {view.run_id: view.ref for view in self.store.versions()}
-        state, error = self._state(row)
+        state, error = state_of(self._watcher, row)
         history = tuple(
             Release(
                 at=each.at, action=each.action, version=refs.get(each.run_id, each.run_id), who=each.who, why=each.why
@@ -234,31 +234,13 @@ class Endpoints:
             name=row.name, state=state, version=refs.get(row.run_id, row.run_id), model=row.model, run_id=row.run_id,
             url=f"http://{HOST}:{row.port}", port=row.port, token_path=str(folder.token), folder=str(folder.root),
             created_at=row.created_at, follows=row.follows, is_held=row.is_held, error=error, history=history,
-            n_restarts=max(0, self._watcher.of(row.name).n_starts - 1), warning=row.warning,
-            beside=besides.view_of(row, folder, refs),
+            n_restarts=self._watcher.of(row.name).n_restarts, warning=row.warning,
+            beside=besides.view_of(row, folder, refs), replicas=replicas_of(row),
+            n_ready=n_ready(self._watcher, row),
         )  # fmt: skip
 
-    def _state(self, row: EndpointRow) -> tuple[EndpointState, Failure | None]:
-        if not row.is_wanted:
-            return "stopped", None
-        folder, status = self.home.endpoint(row.name), self._watcher.status(row)
-        is_alive = self._watcher.is_alive(row.name)
-        if status is not None and status.error_release == row.release:
-            return ("ready" if is_alive and status.state == "ready" else "error"), _failure(row, status.error, folder)
-        if status is not None and status.state == "error":
-            return "error", _failure(row, status.error, folder)
-        watch = self._watcher.of(row.name)
-        if is_alive and status is not None and status.state == "ready":
-            watch.last_error = ""
-            return ("ready" if status.release >= row.release else "updating"), None
-        if watch.last_error:
-            return "error", _failure(row, watch.last_error, folder)
-        if not is_alive and watch.n_starts > 1 and (watch.child is None or watch.child.poll() is not None):
-            return "error", _failure(row, f"its process ended {watch.n_starts} times", folder)
-        return "starting", None
-
     def _is_ready(self, row: EndpointRow) -> bool:
-        return self._state(row) == ("ready", None)
+        return state_of(self._watcher, row) == ("ready", None) and is_enough(self._watcher, row, None)
 
     @staticmethod
     def _is_same(old: EndpointRow, new: EndpointRow) -> bool:
@@ -297,10 +279,13 @@ class Endpoints:
 
     def _release(self, row: EndpointRow, version: VersionView | None, release: ReleaseRow) -> None:
         """Record the intent, then write what the endpoint follows, then start it where it is not there."""
-        self.store.save_endpoint(row, *besides.ended(self.store.endpoint(row.name), row, release), release)
+        before = self.store.endpoint(row.name)
+        if before is not None:
+            row = msgspec.structs.replace(row, process=before.process)
+        self.store.save_endpoint(row, *besides.ended(before, row, release), release)
         self._write_config(row, version)
-        if row.is_wanted and not self._watcher.is_alive(row.name):
-            self._watcher.of(row.name).forget()
+        if row.is_wanted:
+            self._watcher.forget_the_dead(row)
             self._watcher.keep_up(row)
 
     def _write_config(self, row: EndpointRow, version: VersionView | None) -> None:
@@ -335,15 +320,15 @@ class Endpoints:
             current = self.store.endpoint(row.name)
             if current is None or not current.is_wanted or current.release != row.release:
                 break  # stopped or swapped meanwhile: whoever did that waits for it
-            state, error = self._state(current)
-            if state == "ready" and error is None:
+            state, error = state_of(self._watcher, current)
+            if state == "ready" and error is None and is_enough(self._watcher, current, old):
                 return self.view(current)
             if error is not None:
                 self._take_back(current, old, error)
             self.tick()
             time.sleep(0.05)
         else:
-            self._take_back(row, old, _failure(row, f"not ready within {READY_S:.0f} s", self.home.endpoint(row.name)))
+            self._take_back(row, old, failure(row, f"not ready within {READY_S:.0f} s", self.home.endpoint(row.name)))
         return self.view(self.row(row.name))
 
     def _take_back(self, row: EndpointRow, old: EndpointRow | None, error: Failure) -> NoReturn:
@@ -383,23 +368,8 @@ class Endpoints:
             return int(probe.getsockname()[1])
 
 
-def _options_of(row: EndpointRow | None, said: Options) -> str:
-    """Return how an endpoint shall serve, as JSON, after this was said."""
-    before = msgspec.json.decode(row.options, type=Options) if row is not None else Options()
-    return msgspec.json.encode(said.over(before)).decode()
-
-
 def _token(folder: EndpointFolder) -> str:
     """Return the owner's token, made once."""
     if not folder.token.exists():
         write_atomic(folder.token, secrets.token_urlsafe(32).encode())
     return folder.token.read_text().strip()
-
-
-def _failure(row: EndpointRow, said: str, folder: EndpointFolder) -> Failure:
-    return Failure(
-        message=f"Endpoint '{row.name}' on port {row.port} is in trouble: {said}.",
-        hint=f"Its log is {folder.log}; try again with %lepton deploy {row.model} --as {row.name}.",
-        code="failed",
-        detail=tail(folder.log, 10),
-    )

@@ -13,6 +13,7 @@ import msgspec
 from lepton_jupyter.backend.keeper import failure_path, holder
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.core.processes import Identity, is_held, reap
+from lepton_jupyter.core.replicas import own_folders, replica_lock
 from lepton_jupyter.core.states import ENDED
 from lepton_jupyter.formats.endpoint import EndpointStatus
 from lepton_jupyter.formats.events import EventReader
@@ -84,14 +85,16 @@ def _run_processes(home: Home) -> list[Identity]:
 
 def _endpoint_processes(home: Home) -> list[Identity]:
     found = []
-    for path in home.endpoints.glob("*/status.json"):
-        if not is_held(home.runtime().endpoint_lock(path.parent.name)):
-            continue
-        try:
-            status = msgspec.json.decode(path.read_bytes(), type=EndpointStatus)
-        except (OSError, msgspec.DecodeError, json.JSONDecodeError):
-            continue
-        identity = Identity.of(status.pid)
-        if identity is not None:
-            found.append(identity)
+    for path in home.endpoints.glob("*"):
+        first = home.runtime().endpoint_lock(path.name)
+        for number, own in own_folders(home.endpoint(path.name)).items():
+            if not is_held(replica_lock(first, number)):
+                continue
+            try:
+                status = msgspec.json.decode(own.status.read_bytes(), type=EndpointStatus)
+            except (OSError, msgspec.DecodeError, json.JSONDecodeError):
+                continue
+            identity = Identity.of(status.pid)
+            if identity is not None:
+                found.append(identity)
     return found

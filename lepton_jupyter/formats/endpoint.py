@@ -42,9 +42,12 @@ class Options(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ----------
     host : str or None
         Address that it listens on; 127.0.0.1 where nothing was ever said.
+    replicas : int or None
+        How many processes answer on its port; one where nothing was ever said.
     """
 
     host: str | None = None
+    replicas: int | None = None
 
     def over(self, before: Options) -> Options:
         """Return what holds after this was said.
@@ -96,14 +99,19 @@ class EndpointConfig(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Address that it listens on."""
         return self.options.host or LOOPBACK
 
+    @property
+    def replicas(self) -> int:
+        """How many processes answer on its port."""
+        return self.options.replicas or 1
+
 
 class EndpointStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``status.json``: what is served. Written by the endpoint.
+    """``status.json``: what is served. Written by the endpoint; each of several processes writes one of its own.
 
     Attributes
     ----------
     state : str
-        ``starting``, ``ready`` or ``error``. True only while the endpoint holds its lock.
+        ``starting``, ``ready``, ``leaving`` or ``error``. True only while the process holds its lock.
     error_release : int or None
         A release that could not be taken, for the reason in `error`; the one before it is served on.
     """

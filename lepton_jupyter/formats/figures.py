@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from msgspec import Struct
 
-from lepton_jupyter.formats.profile import Profile
+from lepton_jupyter.formats.profile import Profile, merge
 
 FIRST_EDGE_S = 1e-4
 STEP = 1.1  # from edge to edge: what is read off is right to 10 %
@@ -66,6 +66,49 @@ class Figures(Struct, frozen=True, kw_only=True, omit_defaults=True):
     n_compared: int = 0
     n_agreed: int = 0
     n_dropped: int = 0
+
+
+def together(found: Sequence[Figures]) -> Figures:
+    """Return the figures of several processes that answer beside each other, of one beginning.
+
+    A sticky key's requests are spread over the processes, each of which sees its own only. What each knows of pairs of
+    rows with one key is taken times the number of processes: right where connections fall to them by chance, too large
+    where a key keeps to one of them; then a canary needs more rows.
+    """
+    first = found[0]
+    if len(found) == 1:
+        return first
+    return Figures(
+        since=first.since,
+        at=max(each.at for each in found),
+        live=_joined([each.live for each in found]),
+        beside=_joined([each.beside for each in found]),
+        n_compared=sum(each.n_compared for each in found),
+        n_agreed=sum(each.n_agreed for each in found),
+        n_dropped=sum(each.n_dropped for each in found),
+    )
+
+
+def _joined(found: Sequence[VersionFigures]) -> VersionFigures:
+    asked = [each for each in found if each.n_requests] or found[:1]
+    n_rows = sum(each.n_rows for each in asked)
+    pairs = sum(each.squares for each in asked) - n_rows
+    counted = [each.latency for each in asked if each.latency]
+    predictions: Profile | None = None
+    for profile in sorted((each.predictions for each in asked if each.predictions), key=lambda one: -one.n_rows):
+        try:
+            predictions = merge(predictions, profile) if predictions is not None else profile
+        except ValueError:  # over other edges: the smaller one is left out
+            continue
+    return VersionFigures(
+        n_requests=sum(each.n_requests for each in asked),
+        n_failed=sum(each.n_failed for each in asked),
+        n_rows=n_rows,
+        n_bad_rows=sum(each.n_bad_rows for each in asked),
+        latency=tuple(map(sum, zip(*counted, strict=True))),
+        squares=n_rows + len(asked) * pairs,
+        predictions=predictions,
+    )
 
 
 def place_of(seconds: float) -> int:

@@ -7,6 +7,7 @@ A frame is ``LPRQ`` (one request) or ``LPRB`` (several that one version answered
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import zlib
@@ -218,9 +219,13 @@ class SegmentWriter:
         found = segments(self.folder)
         for old in found[: max(0, len(found) - self.kept + 1)]:
             old.unlink(missing_ok=True)
-        number = int(found[-1].stem) + 1 if found else 1
-        path = self.folder / f"{number:010d}{_SUFFIX}"
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        number = int(found[-1].stem) if found else 0
+        while self._descriptor < 0:
+            number += 1
+            path = self.folder / f"{number:010d}{_SUFFIX}"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+            with contextlib.suppress(FileExistsError):  # another writer in this folder had the number
+                self._descriptor = os.open(path, flags, 0o600)
         self._size = 0
 
 

@@ -184,6 +184,8 @@ class EndpointView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     token_path : str
         File of mode 0600 that holds the token.
     beside : BesideView or None
+    replicas, n_ready : int
+        How many processes should answer on the port, and how many do.
     """
 
     name: str
@@ -203,6 +205,8 @@ class EndpointView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     history: tuple[Release, ...] = ()
     warning: str = ""
     beside: BesideView | None = None
+    replicas: int = 1
+    n_ready: int = 0
 
 
 class JournalEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,4 +1,4 @@
-"""``python -m lepton_jupyter.serving ENDPOINT_FOLDER LOCK_PATH``: one endpoint's process."""
+"""``python -m lepton_jupyter.serving ENDPOINT_FOLDER LOCK_PATH [NUMBER]``: an endpoint's process, or one of several."""
 
 from __future__ import annotations
 
@@ -14,8 +14,16 @@ from lepton_jupyter.core.processes import Lock
 SWITCH_S = 5e-4  # threads that write the log or read a large body give way so soon: a request waits for them
 
 
-def main(folder: Path, lock_path: Path) -> int:
-    """Serve what the folder's ``endpoint.json`` names; at once 0 where another process holds the lock."""
+def main(folder: Path, lock_path: Path, number: int = 1) -> int:
+    """Serve what the folder's ``endpoint.json`` names; at once 0 where another process holds the lock.
+
+    Parameters
+    ----------
+    folder : Path
+    lock_path : Path
+    number : int
+        Which of the endpoint's processes this is; the first is 1.
+    """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         lock = Lock.take(lock_path.absolute())
@@ -33,11 +41,11 @@ def main(folder: Path, lock_path: Path) -> int:
     from lepton_jupyter.serving.endpoint import Endpoint
 
     async def serve() -> int:
-        return await Endpoint(root, lock).run()
+        return await Endpoint(root, lock, number).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve())
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:4])))

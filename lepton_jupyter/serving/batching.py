@@ -94,7 +94,7 @@ class Batcher:
         self.scorer = scorer
         self.timeout_s = timeout_s
         self.on_batch = on_batch
-        self._pool, self._n_at_once = pool, n_at_once
+        self._pool, self.n_at_once = pool, n_at_once
         self._max_rows = min(MAX_ROWS, scorer.chunk_rows)
         self._inline_s = INLINE_S if is_inline else -1.0
         self._waiting: deque[_Waiting] = deque()
@@ -144,7 +144,7 @@ class Batcher:
 
     def _start_soon(self) -> None:
         """Start once the loop has handed out what it has read: all of that goes together."""
-        if not self._is_due and self._waiting and len(self._running) < self._n_at_once:
+        if not self._is_due and self._waiting and len(self._running) < self.n_at_once:
             self._is_due = True
             asyncio.get_running_loop().call_soon(self._start)
 

@@ -23,10 +23,10 @@ from lepton_jupyter.serving.app import App
 from lepton_jupyter.serving.journal import Journal
 from lepton_jupyter.serving.listener import Listener
 from lepton_jupyter.serving.release import take
-from lepton_jupyter.serving.trial import Trials
+from lepton_jupyter.serving.replica import Replica
 
 LOOK_PAUSE_S = 0.1
-TELL_PAUSE_S = 1.0  # between two figures of a canary
+TELL_PAUSE_S = 1.0  # between two figures of a canary, and counts of one of several processes
 LOCK_PAUSE_S = 1.0
 EXIT_NO_CONFIG = 2
 EXIT_NO_PORT = 3
@@ -43,14 +43,16 @@ class Endpoint:
         Absolute.
     lock : Lock
         Held for as long as the process lives.
+    number : int
+        Which of the endpoint's processes this is; the first is 1.
     """
 
-    def __init__(self, folder: EndpointFolder, lock: Lock) -> None:
+    def __init__(self, folder: EndpointFolder, lock: Lock, number: int = 1) -> None:
         self.folder = folder
         self.lock = lock
+        self.replica = Replica(folder, lock.path, number)
         self._seen: tuple[int, int, int] | None = None
         self._ending = asyncio.Event()
-        self._trials = Trials(folder)
         self._told: Figures | None = None
 
     async def run(self) -> int:
@@ -62,15 +64,19 @@ class Endpoint:
         except (OSError, msgspec.DecodeError) as error:
             logger.warning("%s cannot be read: %s", self.folder.config, error)
             return EXIT_NO_CONFIG
+        if not self.replica.is_wanted(config):
+            return 0
         try:
-            self._listener = Listener(config.host, config.port)
+            self._listener = await self.replica.bind(config)
         except LeptonError as error:
             logger.warning("%s", error.message)
             self._write_status(config, "error", error=error.message, port=config.port)
             return EXIT_NO_PORT
         self._app = App(config, self.folder.token, Journal(self.folder.requests))
+        self.replica.follow(config, self._app.metrics)
         self._write_status(config, "starting")
-        await self._listener.start(self._app)
+        if config.replicas == 1:
+            await self._listener.start(self._app)
         tasks = [asyncio.create_task(work) for work in (self._follow(config), self._watch_lock(), self._tell_on())]
         await self._ending.wait()
         for task in tasks:
@@ -78,6 +84,7 @@ class Endpoint:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._listener.stop()
         await self._tell()
+        self.replica.tell()
         self._app.close()
         return 0
 
@@ -98,6 +105,12 @@ class Endpoint:
             except (OSError, msgspec.DecodeError) as error:
                 logger.warning("%s cannot be read: %s; serving on", self.folder.config, error)
                 continue
+            if not self.replica.is_wanted(config):
+                self._write_status(config, "leaving")
+                logger.info("leaving: %s are enough", config.replicas)
+                await self._listener.leave()
+                self._ending.set()
+                return
             await self._take(config)
 
     async def _take(self, config: EndpointConfig) -> None:
@@ -105,10 +118,14 @@ class Endpoint:
         lanes = self._app.lanes
         current = lanes.live.release if lanes is not None else None
         known = [lanes.live.release, *([lanes.beside.release] if lanes.beside else [])] if lanes is not None else []
+        self.replica.follow(config, self._app.metrics)
+        self.replica.share(config, self._listener)
+        if config.replicas == 1 and not self._listener.is_open:  # nobody else says why nothing is served
+            await self._listener.start(self._app)
         try:
-            listener = self._listener_for(config)
+            listener = await self._listener_for(config)
             try:
-                await self._trials.settle(config.bundle, config.manifest_hash)
+                await self.replica.trials.settle(config.bundle, config.manifest_hash)
                 refused = await self._refused_beside(config)
                 if refused is not None and known:
                     raise refused
@@ -130,13 +147,16 @@ class Endpoint:
         self._app.serve(taken.live, taken.beside, found=self._read_figures() if lanes is None else None)
         if taken.beside is None:
             with contextlib.suppress(OSError):
-                self.folder.figures.unlink(missing_ok=True)
+                self.replica.own.figures.unlink(missing_ok=True)
+        self.replica.compare(config, self._app.lanes.comparison if self._app.lanes is not None else None)
         if current is None:
             _calm_collector()
         if listener is not None:
             before, self._listener = self._listener, listener
             await listener.start(self._app)
             await before.stop()
+        elif not self._listener.is_open:
+            await self._listener.start(self._app)
         reason = refused or taken.trouble
         trouble = _told_of(reason, config) if reason is not None else ""
         self._write_status(config, "ready", error=trouble, error_release=config.release if trouble else None)
@@ -148,12 +168,12 @@ class Endpoint:
         if config.beside is None:
             return None
         try:
-            await self._trials.settle(config.beside.bundle, config.beside.manifest_hash)
+            await self.replica.trials.settle(config.beside.bundle, config.beside.manifest_hash)
         except LeptonError as error:
             return error
         return None
 
-    def _listener_for(self, config: EndpointConfig) -> Listener | None:
+    async def _listener_for(self, config: EndpointConfig) -> Listener | None:
         """Return a new listener where another port is wanted, else None.
 
         Raises
@@ -163,12 +183,13 @@ class Endpoint:
         """
         if config.port in (0, self._listener.port):
             return None
-        return Listener(config.host, config.port)
+        return await self.replica.bind(config)
 
     async def _tell_on(self) -> None:
         while True:
             await asyncio.sleep(TELL_PAUSE_S)
             await self._tell()
+            self.replica.tell()
 
     async def _tell(self) -> None:
         """Write how the live version and the one beside it do, where there is anything new."""
@@ -179,15 +200,15 @@ class Endpoint:
         if self._told is not None and msgspec.structs.replace(found, at=self._told.at) == self._told:
             return
         try:
-            await asyncio.to_thread(write_atomic, self.folder.figures, encode(found), is_durable=False)
+            await asyncio.to_thread(write_atomic, self.replica.own.figures, encode(found), is_durable=False)
         except OSError as reason:
-            logger.warning("%s cannot be written: %s", self.folder.figures, reason)
+            logger.warning("%s cannot be written: %s", self.replica.own.figures, reason)
             return
         self._told = found
 
     def _read_figures(self) -> Figures | None:
         try:
-            return msgspec.json.decode(self.folder.figures.read_bytes(), type=Figures)
+            return msgspec.json.decode(self.replica.own.figures.read_bytes(), type=Figures)
         except (OSError, msgspec.DecodeError):
             return None
 
@@ -225,9 +246,9 @@ class Endpoint:
             error_release=error_release,
         )
         try:
-            write_atomic(self.folder.status, encode(status), is_durable=False)
+            write_atomic(self.replica.own.status, encode(status), is_durable=False)
         except OSError as reason:  # a full disk: what is served goes on
-            logger.warning("%s cannot be written: %s", self.folder.status, reason)
+            logger.warning("%s cannot be written: %s", self.replica.own.status, reason)
 
 
 def _calm_collector() -> None:

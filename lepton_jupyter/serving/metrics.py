@@ -14,6 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from lepton_jupyter.formats.endpoint import EndpointConfig
 from lepton_jupyter.serving.answers import Answer
+from lepton_jupyter.serving.counts import Counts, Scored, of
+from lepton_jupyter.serving.peers import Peers
 from lepton_jupyter.serving.tally import Comparison
 
 SCORES = ("/predict", "/invocations", "/v2/models/NAME/infer")
@@ -53,6 +55,8 @@ class Metrics:
     ----------
     comparison : Comparison or None
         Of the version that is served and the one beside it.
+    peers : Peers or None
+        Where several processes serve the endpoint: then the answers are about all of them.
     """
 
     def __init__(self, lost: Callable[[], int], in_flight: Callable[[], int]) -> None:
@@ -65,6 +69,7 @@ class Metrics:
         self._n_rows: defaultdict[str, int] = defaultdict(int)  # by version
         self._n_failures: defaultdict[str, int] = defaultdict(int)
         self.comparison: Comparison | None = None
+        self.peers: Peers | None = None
         self._outcomes = {"success": [0, 0.0], "fail": [0, 0.0]}  # of requests for rows: how many, seconds
         self._last_at = 0.0
         ProcessCollector(registry=self.registry)
@@ -104,17 +109,19 @@ class Metrics:
 
     def statistics(self, name: str, version: str) -> dict[str, Any]:
         """Return what the Open Inference Protocol's statistics extension tells of a model."""
+        scored = self._scored() if self.peers is None else self.peers.scored()
         outcomes = {
-            word: {"count": count, "ns": int(seconds * 1e9)} for word, (count, seconds) in self._outcomes.items()
+            word: {"count": count, "ns": int(seconds * 1e9)}
+            for word, (count, seconds) in (("success", scored.success), ("fail", scored.fail))
         }
         return {
             "model_stats": [
                 {
                     "name": name,
                     "version": version,
-                    "last_inference": int(self._last_at * 1000),
-                    "inference_count": sum(self._n_rows.values()),
-                    "execution_count": self._n_batches,
+                    "last_inference": int(scored.last_at * 1000),
+                    "inference_count": scored.n_rows,
+                    "execution_count": scored.n_batches,
                     "inference_stats": outcomes,
                     "batch_stats": [],
                 }
@@ -155,7 +162,22 @@ class Metrics:
 
     def answer(self) -> Answer:
         """Return all of them as text."""
-        return Answer(200, generate_latest(self.registry), [(b"content-type", CONTENT_TYPE)])
+        text = generate_latest(self.registry) if self.peers is None else self.peers.metrics()
+        return Answer(200, text, [(b"content-type", CONTENT_TYPE)])
+
+    def counts(self, number: int) -> Counts:
+        """Return what this process has counted, as the one of this number."""
+        return of(self.registry.collect(), self._scored(), number=number)
+
+    def _scored(self) -> Scored:
+        (n_well, well_s), (n_badly, badly_s) = self._outcomes["success"], self._outcomes["fail"]
+        return Scored(
+            n_rows=sum(self._n_rows.values()),
+            n_batches=self._n_batches,
+            last_at=self._last_at,
+            success=(int(n_well), well_s),
+            fail=(int(n_badly), badly_s),
+        )
 
 
 def _by_version(name: str, told: str, counts: dict[str, int]) -> CounterMetricFamily:

@@ -15,6 +15,7 @@ from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.predicted import is_classes, pack_predictions, schema_of_predictions
 from lepton_jupyter.formats.profile import Profile, build, count, merge
 from lepton_jupyter.formats.schema import SENTINEL, Column, Schema
+from lepton_jupyter.serving.edges import Edges
 from lepton_jupyter.serving.scorer import Outputs
 
 FOLDED = 256  # requests at a time, or so many rows: a fold takes as long as a few requests
@@ -129,6 +130,13 @@ class Comparison:
         self.n_compared, self.n_agreed, self.n_dropped = found.n_compared, found.n_agreed, found.n_dropped
         self._schema = schema
         self._edges = found.live.predictions or found.beside.predictions
+        self._shared: Edges | None = None
+
+    def share(self, edges: Edges) -> None:
+        """Count predictions over the edges that other processes of the endpoint count over too."""
+        self._shared = edges
+        if self._edges is not None:
+            edges.offer(self._edges)
 
     @property
     def agreement_share(self) -> float:
@@ -139,9 +147,13 @@ class Comparison:
         """Count what came since the last time."""
         for tally in (self.live, self.beside):
             tally.fold()
+        if self._edges is None and self._shared is not None:
+            self._edges = self._shared.look()
         is_enough = self.live.n_held >= FIRST_ROWS or self.live.n_held + self.beside.n_held > MOST_HELD
         if self._edges is None and is_enough:
             self._edges = build(_columns(self._schema), _joined(self.live.held or self.beside.held))
+            if self._shared is not None:
+                self._edges = self._shared.offer(self._edges)
         if self._edges is not None:
             self.live.bin(self._edges)
             self.beside.bin(self._edges)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.core.replicas import n_cores
 from lepton_jupyter.formats.figures import Figures
 from lepton_jupyter.serving.answers import HttpError
 from lepton_jupyter.serving.batching import Batcher
@@ -29,8 +30,7 @@ class Traffic:
     def __init__(self, metrics: Metrics, journal: Journal) -> None:
         self._lanes: Lanes | None = None
         self._metrics, self._journal = metrics, journal
-        self._n_cores = max(2, os.cpu_count() or 2)
-        self._scoring = ThreadPoolExecutor(self._n_cores, thread_name_prefix="score")
+        self._pools: dict[int, ThreadPoolExecutor] = {}  # by their threads: another share of the cores, another pool
         self._shadowing = ThreadPoolExecutor(1, thread_name_prefix="shadow")
         self._shadow: Shadow | None = None
 
@@ -68,7 +68,8 @@ class Traffic:
         """End the threads."""
         if self._shadow is not None:
             self._shadow.close()
-        self._scoring.shutdown(cancel_futures=True)
+        for pool in self._pools.values():
+            pool.shutdown(cancel_futures=True)
         self._shadowing.shutdown(cancel_futures=True)
 
     def answered(
@@ -102,11 +103,22 @@ class Traffic:
     def _batcher(self, release: Release) -> Batcher:
         """Return the batcher of a release's scorer: the one that is there, where it answers requests already."""
         on_batch = partial(self._metrics.batched, release.config.version)
+        n_threads = threads_of(release.config.replicas)
         for lane in self._lanes.answering if self._lanes is not None else ():
-            if lane.batcher.scorer is release.scorer:
+            if lane.batcher.scorer is release.scorer and lane.batcher.n_at_once == n_threads:
                 lane.batcher.on_batch = on_batch
                 return lane.batcher
-        return Batcher(release.scorer, self._scoring, n_at_once=self._n_cores, on_batch=on_batch)
+        pool = self._pools.get(n_threads)
+        if pool is None:
+            pool = self._pools[n_threads] = ThreadPoolExecutor(n_threads, thread_name_prefix="score")
+        return Batcher(release.scorer, pool, n_at_once=n_threads, on_batch=on_batch)
+
+
+def threads_of(replicas: int) -> int:
+    """Return how many runs of a graph, each of one thread, a process has at once: its share of the cores."""
+    if replicas == 1:
+        return max(2, os.cpu_count() or 2)
+    return max(1, n_cores() // replicas)
 
 
 def defect() -> HttpError:

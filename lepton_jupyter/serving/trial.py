@@ -53,10 +53,18 @@ class Trials:
     def __init__(self, folder: EndpointFolder, *, limit_s: float = LIMIT_S) -> None:
         self._folder = folder
         self._limit_s = limit_s
+        self.read()
+
+    def read(self) -> None:
+        """Know what has passed by now."""
         try:
-            self._passed = folder.tried.read_text().splitlines()
+            self._passed = self._folder.tried.read_text().splitlines()
         except (OSError, UnicodeDecodeError):
             self._passed = []
+
+    def has_passed(self, manifest_hash: str) -> bool:
+        """Whether a bundle has passed."""
+        return _line(manifest_hash) in self._passed
 
     async def settle(self, bundle: str, manifest_hash: str) -> None:
         """Return when the bundle has passed. Cancelled, its process is ended.
@@ -66,11 +74,10 @@ class Trials:
         LeptonError
             If it was refused, took too much memory or time, or its process was lost; the message says which.
         """
-        passed = f"{manifest_hash} onnxruntime-{ort.__version__}"
-        if passed in self._passed:
+        if self.has_passed(manifest_hash):
             return
         await self._try(bundle, manifest_hash)
-        self._passed = [*self._passed[1 - N_REMEMBERED :], passed]
+        self._passed = [*self._passed[1 - N_REMEMBERED :], _line(manifest_hash)]
         try:
             write_atomic(self._folder.tried, "".join(f"{line}\n" for line in self._passed).encode(), is_durable=False)
         except OSError:
@@ -118,6 +125,11 @@ class Trials:
             code="refused",
             detail=tail(self._folder.log, 10),
         )
+
+
+def _line(manifest_hash: str) -> str:
+    """Return what is remembered of a bundle that has passed: another runtime may think otherwise."""
+    return f"{manifest_hash} onnxruntime-{ort.__version__}"
 
 
 def attempt(bundle: Path, manifest_hash: str) -> None:

@@ -124,6 +124,7 @@ def _things(tmp_path: Path) -> list[Any]:
     endpoint = EndpointView(
         name="e", state="ready", version="Net@3", model="Net", run_id="ab12", url="http://127.0.0.1:1", port=1,
         token_path="/a b/token", folder="", created_at=1.0, warning=EVIL,
+        replicas=3, n_ready=2,
         beside=BesideView(kind="canary", version="Net@4", run_id="cd34", started_at=1.0, share=0.1, n_requests=312,
                           verdict=EVIL),
         history=(Release(at=1.0, action="deploy", version="Net@1"), Release(at=2.0, action=EVIL, version="Net@3")),
@@ -178,6 +179,7 @@ def test_text_says_what_the_card_says(tmp_path: Path) -> None:
     assert (
         "about 400 rows would settle it" in evaluation and "0.9400 to 0.9800" in evaluation and "better" in evaluation
     )
+    assert "replicas: 2 of 3" in endpoint
     assert "champion PASS" in version and "not deployable" in version
     assert "http://127.0.0.1:1" in endpoint and "'/a b/token'" in endpoint
     assert "canary: Net@4: 0.1 of the requests, 312 so far · " in endpoint

@@ -134,7 +134,7 @@ async def heard_by(
         json.dumps({"name": "ear", "release": 1, "model": "N", "version": "N@1", "bundle": "", "manifest_hash": "",
                     "port": port, "token_hashes": []})
     )  # fmt: skip
-    monkeypatch.setattr("lepton_jupyter.faces.server.doors.is_held", lambda _: True)
+    monkeypatch.setattr("lepton_jupyter.faces.server.doors.is_any_held", lambda _: True)
     if "body_producer" in request:
         request["body_producer"] = request["body_producer"](whole)
     answer = await ask("endpoints/ear/deep/path?x=1&_xsrf=jupyters" + request.pop("more", ""), **request)

@@ -18,6 +18,7 @@ function EndpointRow(props: { endpoint: IEndpoint }): JSX.Element {
   const { endpoint } = props;
   const { name, beside } = endpoint;
   const ref = `endpoint/${name}`;
+  const replicas = endpoint.replicas ?? 1;
   const isUp = endpoint.state !== 'stopped';
   const menu: Entry[] = [
     { command: CommandIDs.copy, args: { text: endpoint.url, title: trans.__('Copy Address') } },
@@ -45,6 +46,10 @@ function EndpointRow(props: { endpoint: IEndpoint }): JSX.Element {
         [trans.__('address'), endpoint.url],
         [trans.__('serves'), endpoint.version],
         [beside?.kind ?? '', beside?.verdict ?? ''],
+        [
+          trans.__('replicas'),
+          replicas > 1 ? trans.__('%1 of %2', endpoint.n_ready ?? 0, replicas) : ''
+        ],
         [trans.__('restarts'), endpoint.n_restarts ? String(endpoint.n_restarts) : '']
       ]}
     />

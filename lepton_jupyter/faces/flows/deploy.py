@@ -16,6 +16,7 @@ from lepton_jupyter.faces.flows.meaning import find_version
 from lepton_jupyter.faces.objects.asking import lines_for
 from lepton_jupyter.faces.objects.version import Endpoint
 from lepton_jupyter.formats.bundle import open_bundle
+from lepton_jupyter.formats.endpoint import Options
 from lepton_jupyter.formats.views import DeployRequest, EndpointView, VersionView
 from lepton_jupyter.stages.deploy.spec import Deploy
 from lepton_jupyter.stages.evaluate.spec import Evaluate
@@ -31,6 +32,7 @@ def deploy(asker: Asker, spec: Deploy, objects: Mapping[str, Any]) -> Endpoint:
     request = DeployRequest(
         name=name, model=model, port=spec.port, force=spec.force, who=who(), canary=spec.canary,
         canary_requests=spec.canary_requests, canary_seconds=spec.canary_seconds, is_shadow=spec.shadow,
+        options=Options(replicas=spec.replicas),
     )  # fmt: skip
     return endpoint_of(asker, asker.client.deploy(request))
 

@@ -112,11 +112,12 @@ def endpoints(asker: Asker, spec: Verb, objects: Mapping[str, Any]) -> Table[End
     return Table(
         "endpoints",
         found,
-        columns=("endpoint", "state", "serves", "beside it", "follows", "address", "held"),
+        columns=("endpoint", "state", "replicas", "serves", "beside it", "follows", "address", "held"),
         rows=[
             (
                 item.name,
                 view.state,
+                f"{view.n_ready} of {view.replicas}" if view.replicas > 1 else "",
                 view.version,
                 described(view.beside, is_short=True) if view.beside else "",
                 item.follows,

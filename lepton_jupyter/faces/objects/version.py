@@ -250,6 +250,7 @@ class Endpoint(Shown):
             ("follows", self.follows),
             ("held", "rolled back; until the next promote or deploy" if view.is_held else None),
             *((beside.kind, described(beside)) for beside in (view.beside,) if beside is not None),
+            ("replicas", f"{view.n_ready} of {view.replicas}" if view.replicas > 1 else None),
             ("restarts", view.n_restarts or None),
             ("token", view.token_path),
         ]

@@ -17,7 +17,7 @@ from tornado.iostream import StreamClosedError
 from lepton_jupyter.core.errors import LeptonError, unknown
 from lepton_jupyter.core.names import check_name
 from lepton_jupyter.core.paths import Home
-from lepton_jupyter.core.processes import is_held
+from lepton_jupyter.core.replicas import is_any_held
 from lepton_jupyter.faces.server.api import Handler
 from lepton_jupyter.formats.endpoint import EndpointConfig
 
@@ -48,7 +48,7 @@ def find_door(home: Home, name: str) -> tuple[EndpointConfig, str]:
         token = folder.token.read_text().strip()
     except (OSError, msgspec.DecodeError):
         raise unknown("endpoint", name, known) from None
-    if not is_held(home.runtime().endpoint_lock(name)):
+    if not is_any_held(home.runtime().endpoint_lock(name)):
         raise LeptonError(
             f"Endpoint '{name}' is not running.", f"Deploy it: %lepton deploy {config.model} --as {name}",
             code="unavailable",

@@ -20,6 +20,7 @@ class Deploy(Verb, kw_only=True, frozen=True):
         "deploy TumorNet@champion --as diagnosis --port 8500",
         "deploy TumorNet@4 --as diagnosis --canary 0.1",
         "deploy TumorNet@4 --as diagnosis --shadow",
+        "deploy TumorNet --as diagnosis --replicas 4",
     )
 
     model: Annotated[str, Help("NAME, NAME@3 or NAME@champion (then it follows the alias)")]
@@ -40,6 +41,10 @@ class Deploy(Verb, kw_only=True, frozen=True):
     shadow: Annotated[
         bool, Help("ask it what the live version is asked, and compare; nobody waits for what it says")
     ] = False
+    replicas: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Help("processes that answer on the port, each with a core or more of its own; else as before, at first 1"),
+    ] = None
     force: Annotated[str | None, Help("deploy a version that failed its evaluation; the reason is recorded")] = None
 
 
