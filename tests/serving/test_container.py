@@ -23,6 +23,7 @@ from lepton_jupyter.formats.endpoint import EndpointConfig, Options
 from lepton_jupyter.formats.requestlog import read_segment, segments
 from lepton_jupyter.serving.container import EXIT_NO_RELEASE, EXIT_REFUSED, LOCK, prepare
 from lepton_jupyter.serving.tls import trusting
+from lepton_jupyter.stages.deploy.export.context import READY
 from tests.serving.certificates import write_certificate
 from tests.serving.graphs import ROW, make_bundle
 
@@ -199,6 +200,8 @@ def test_a_token_file_and_a_certificate_that_are_mounted_anew_are_taken(
 
     eventually(lambda: status("first") == 200, what="it answers by TLS")
     assert (status("first", "/metrics"), status("second")) == (403, 401)
+    probe = {**environment, "LEPTON_TLS_CERT": str(pair[0])}
+    subprocess.run([sys.executable, "-c", READY], env=probe, check=True)  # as its own health check asks
     path.write_text("second read\n")
     eventually(lambda: status("second", "/metrics") == 200 and status("first") == 401)
     path.write_text("third nonsense\n")
