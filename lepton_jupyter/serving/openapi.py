@@ -9,6 +9,7 @@ from lepton_jupyter.formats.schema import SENTINEL, Column, ColumnKind, Schema
 from lepton_jupyter.formats.values import MAX_TEXT
 from lepton_jupyter.serving.inference import DATATYPES, LABEL_TYPES
 from lepton_jupyter.serving.release import Release
+from lepton_jupyter.serving.tokens import needed
 
 Record = dict[str, Any]
 
@@ -34,6 +35,7 @@ _LABELS: dict[ColumnKind, Record] = {
 REFUSALS = {
     400: "The body is broken: no JSON, CSV or Arrow, or a tensor that is not what it says.",
     401: "The token is missing or wrong.",
+    403: "The token is known, and has not the scope that is wanted.",
     404: "There is no such model or version here.",
     408: "The body did not come in time.",
     413: "The body is too large, or has too many rows.",
@@ -63,7 +65,7 @@ def describe(release: Release, name: str) -> Record:
             "description": f"{config.version}, served by lepton_jupyter {version('lepton_jupyter')}.",
         },
         "security": [{"token": []}],
-        "paths": {
+        "paths": _scoped({
             "/predict": {"post": _scoring("predict", "Score rows.", _predict_bodies(schema, rows), "Predictions")},
             "/invocations": {
                 "post": _scoring(
@@ -97,7 +99,9 @@ def describe(release: Release, name: str) -> Record:
             "/healthz": {"get": _telling("healthz", "Whether the process lives.", _flag("live"), is_open=True)},
             "/readyz": {"get": _telling("readyz", "Whether it answers.", _flag("ready"), 503, is_open=True)},
             "/ping": {"get": _telling("ping", "As /readyz.", _flag("ready"), 503, is_open=True)},
-        },
+            "/admin/drain": {"post": _telling("drain", "Say 503 when asked for readiness.", _flag("drained"))},
+            "/admin/resume": {"post": _telling("resume", "Say 200 again.", _flag("drained"))},
+        }),
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
             "schemas": {
@@ -119,6 +123,14 @@ def describe(release: Release, name: str) -> Record:
             },
         },
     }  # fmt: skip
+
+
+def _scoped(paths: dict[str, Record]) -> dict[str, Record]:
+    """Return the paths, each with the scopes of which a token must have one."""
+    for path, operations in paths.items():
+        for operation in operations.values():
+            operation.setdefault("security", [{"token": [scope]} for scope in sorted(needed(path))])
+    return paths
 
 
 # -- rows
@@ -333,7 +345,7 @@ def _telling(
     responses: Record = {"200": {"description": summary, "content": content}}
     for status in more:
         responses[str(status)] = {"description": REFUSALS[status], "content": content}
-    statuses = {500: REFUSALS[500]} if is_open else {status: REFUSALS[status] for status in (401, 404, 500, 503)}
+    statuses = {500: REFUSALS[500]} if is_open else {status: REFUSALS[status] for status in (401, 403, 404, 500, 503)}
     told = {
         "operationId": name,
         "summary": summary,

@@ -16,7 +16,6 @@ from lepton_jupyter.faces.flows.meaning import find_version
 from lepton_jupyter.faces.objects.asking import lines_for
 from lepton_jupyter.faces.objects.version import Endpoint
 from lepton_jupyter.formats.bundle import open_bundle
-from lepton_jupyter.formats.endpoint import Options
 from lepton_jupyter.formats.views import DeployRequest, EndpointView, VersionView
 from lepton_jupyter.stages.deploy.spec import Deploy
 from lepton_jupyter.stages.evaluate.spec import Evaluate
@@ -24,15 +23,18 @@ from lepton_jupyter.stages.evaluate.spec import Evaluate
 
 def deploy(asker: Asker, spec: Deploy, objects: Mapping[str, Any]) -> Endpoint:
     """Serve a version as an endpoint, or beside its live version, and return it when it is ready."""
+    from lepton_jupyter.stages.deploy.doors import options_of
+
     name = check_name(spec.as_, "endpoint")
     _check_beside(asker, spec)
+    options = options_of(spec)
     version = allowed_version(asker, spec.model, force=spec.force)
     ref = parse(spec.model)
     model = f"{version.model}@{ref.alias}" if ref.alias else version.ref
     request = DeployRequest(
         name=name, model=model, port=spec.port, force=spec.force, who=who(), canary=spec.canary,
         canary_requests=spec.canary_requests, canary_seconds=spec.canary_seconds, is_shadow=spec.shadow,
-        options=Options(replicas=spec.replicas),
+        options=options,
     )  # fmt: skip
     return endpoint_of(asker, asker.client.deploy(request))
 

@@ -75,6 +75,8 @@ def ask_endpoint(asker: Asker, view: EndpointView, rows: Any) -> Any:
     import httpx
     import polars as pl
 
+    from lepton_jupyter.client.trust import certificate_of, verify
+
     if view.state not in ("ready", "updating"):
         reason = f": {view.error.message}" if view.error else ""
         look = f"Look: {asker.type_next(f'logs endpoint/{view.name}')}"
@@ -86,7 +88,8 @@ def ask_endpoint(asker: Asker, view: EndpointView, rows: Any) -> Any:
         )
     headers = {"Authorization": f"Bearer {Path(view.token_path).read_text().strip()}"}
     found: list[dict[str, Any]] = []
-    with httpx.Client(base_url=view.url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as line:
+    trusted = verify(certificate_of(view.url, Path(view.certificate_path)))
+    with httpx.Client(base_url=view.url, headers=headers, timeout=TIMEOUT_S, trust_env=False, verify=trusted) as line:
         for start, body in _bodies(open_bundle(asker.home.bundles / view.run_id).schema, rows):
             found += _one_request(line, view, body, start)
     return pl.DataFrame(found, infer_schema_length=None)

@@ -141,6 +141,22 @@ def described(beside: BesideView, *, is_short: bool = False) -> str:
     return f"{beside.version}{':' if share else ''}{share}, {beside.n_requests:,} so far · {beside.verdict}"
 
 
+def curl_to(view: EndpointView, path: str) -> str:
+    """Return the words with which curl asks an endpoint of this machine; TLS trusts the certificate that it shows.
+
+    curl compares names: where the certificate is for others than the address, it is asked by one of those.
+    """
+    found = view.certificate
+    if found is None:
+        return f"curl -s {view.url}{path}"
+    cacert = f"--cacert {shlex.quote(view.certificate_path)}"
+    host = view.url.removeprefix("https://").rpartition(":")[0]
+    names = [name.replace("*", "endpoint", 1) for name in found.names]
+    if host.strip("[]") in found.names or not names:
+        return f"curl -s {cacert} {view.url}{path}"
+    return f"curl -s {cacert} --connect-to ::{host}:{view.port} https://{names[0]}:{view.port}{path}"
+
+
 class Endpoint(Shown):
     """A version behind an address."""
 
@@ -175,7 +191,7 @@ class Endpoint(Shown):
 
     @property
     def url(self) -> str:
-        """``http://127.0.0.1:PORT``."""
+        """``http://127.0.0.1:PORT``, or https."""
         return self.view.url
 
     @property
@@ -239,7 +255,7 @@ class Endpoint(Shown):
             return self._asking[0] if len(self._asking) == 1 else ""
         body = shlex.quote(json.dumps({"rows": [self._example]}, ensure_ascii=False))
         return (
-            f'curl -s {self.url}/predict -H "Authorization: Bearer $(cat {shlex.quote(self.view.token_path)})" '
+            f'{curl_to(self.view, "/predict")} -H "Authorization: Bearer $(cat {shlex.quote(self.view.token_path)})" '
             f"-H 'Content-Type: application/json' -d {body}"
         )
 
@@ -253,13 +269,19 @@ class Endpoint(Shown):
             ("replicas", f"{view.n_ready} of {view.replicas}" if view.replicas > 1 else None),
             ("restarts", view.n_restarts or None),
             ("token", view.token_path),
+            ("certificate", f"until {clock(view.certificate.ends_at)}" if view.certificate else None),
         ]
 
     def _remarks(self) -> list[str]:
         failure = self.view.error
         return [
             text
-            for text in (self.view.warning, failure.message if failure else "", failure.hint if failure else "")
+            for text in (
+                self.view.warning,
+                *self.view.remarks,
+                failure.message if failure else "",
+                failure.hint if failure else "",
+            )
             if text
         ]
 
