@@ -233,9 +233,9 @@ def _bind(host: str, port: int, *, is_shared: bool, is_first: bool) -> socket.so
     try:
         sharing.share(bound, not is_first)
         bound.bind((host, port))
-        sharing.share(bound, is_shared)
         if not is_shared:
-            bound.listen(BACKLOG)
+            bound.listen(BACKLOG)  # which looks at the port once more
+        sharing.share(bound, is_shared)
     except (OSError, OverflowError) as error:
         bound.close()
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
