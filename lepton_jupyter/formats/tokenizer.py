@@ -18,7 +18,8 @@ MAX_VOCABULARY = 1_000_000
 MAX_ADDED = 1_000
 MAX_PARTS = 16  # of a chain
 MAX_INSERTED = 16  # characters that a part may put in once
-MAX_TOKEN = 256  # characters of a token: Unigram's time grows with the longest
+MAX_TOKEN = 256  # characters of a token
+MAX_PIECE = 32  # of one of Unigram's, whose time grows with the longest
 MAX_WORD = 200  # characters of a word that WordPiece looks into: its time grows with their square
 PADDING = 0
 
@@ -94,8 +95,9 @@ def _check_model(model: Part, added: Any) -> None:
     if kind == "WordPiece" and _number(model.get("max_input_chars_per_word", 100)) > MAX_WORD:
         raise _RefusedError(f"it looks into words of more than {MAX_WORD} characters")
     places = _places(model.get("vocab"), kind)
-    if max(map(len, places), default=0) > MAX_TOKEN:
-        raise _RefusedError(f"it has a token of more than {MAX_TOKEN} characters")
+    longest = MAX_PIECE if kind == "Unigram" else MAX_TOKEN
+    if max(map(len, places), default=0) > longest:
+        raise _RefusedError(f"it has a token of more than {longest} characters")
     _check_unknown(model, kind, places)
     if not isinstance(added, list) or len(added) > MAX_ADDED:
         raise _RefusedError(f"it adds more than {MAX_ADDED} tokens of its own")

@@ -102,6 +102,7 @@ GROWING = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
         (in_model(dropout=0.1), "at random"),
         (in_model(max_input_chars_per_word=10**9), "more than 200 characters"),
         (in_model(vocab={**VOCABULARY, "x" * 257: 7}), "more than 256 characters"),
+        (in_model(type="Unigram", vocab=[["<pad>", 0.0], ["<unk>", 0.0], ["x" * 33, -1.0]]), "more than 32 characters"),
         (in_model(vocab={**VOCABULARY, "far": 10**9}), "ids are not"),
         (in_model(vocab={**VOCABULARY, "odd": "one"}), "'one' is no id"),
         (in_model(vocab={"the": 0, "[UNK]": 1}), "0 is padding here, and its id 0 is 'the'"),

@@ -88,7 +88,7 @@ def _check_rules(asker: Asker, spec: Monitor, endpoint: EndpointView, known: Col
         rule = parse_rule(text, known=known, columns=None if columns is None else [column.name for column in columns])
         if columns is not None and rule.check.startswith("unseen(") and rule.check not in words:
             raise LeptonError(
-                f"'{text}' would never be met: that column is of numbers, and has no categories.",
+                f"'{text}' would never be met: that column has no categories.",
                 'Of numbers, rows outside the range of training are counted: --alert "outside > 10".',
             )
 
