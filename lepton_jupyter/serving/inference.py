@@ -217,7 +217,10 @@ def _read(schema: Schema, tensors: list[Tensor], max_rows: int) -> tuple[Packed 
     if len(by_name) != len(tensors):
         raise refused(400, "An input is given twice.")
     for tensor in tensors:
-        check_count(tensor.shape[0] if tensor.shape else 0, max_rows)
+        n_rows = tensor.shape[0] if tensor.shape else 0
+        if n_rows > max_rows:
+            _check_form(tensor)  # what is no shape has no rows
+            check_count(n_rows, max_rows)
     if schema.tensor_shape is not None:
         return _read_tensor(schema, by_name), None
     names = {column.name for column in schema.columns}

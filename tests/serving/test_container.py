@@ -198,7 +198,7 @@ def test_a_token_file_and_a_certificate_that_are_mounted_anew_are_taken(
         except OSError:
             return 0
 
-    eventually(lambda: status("first") == 200, what="it answers by TLS")
+    eventually(lambda: status("first", "/readyz") == 200, what="it is ready, by TLS")
     assert (status("first", "/metrics"), status("second")) == (403, 401)
     probe = {**environment, "LEPTON_TLS_CERT": str(pair[0])}
     subprocess.run([sys.executable, "-c", READY], env=probe, check=True)  # as its own health check asks

@@ -88,6 +88,7 @@ def test_only_the_outputs_that_are_asked_for_come(server: Server) -> None:
         ([changed(NUM, shape=[4]), TXT], 400, "is wanted"),
         ([changed(NUM, shape=[1, 4]), TXT], 400, "is wanted"),
         ([changed(NUM, shape=[-2, -2]), TXT], 400, "negative size"),
+        ([changed(NUM, shape=[242620343, -1]), TXT], 400, "negative size"),
         ([changed(NUM, shape=[10**30, 0], data=[]), TXT], 413, "at most"),
         ([changed(NUM, shape=[0, 10**30], data=[]), changed(TXT, shape=[0, 1], data=[])], 400, "is wanted"),
         ([changed(NUM, datatype="FP8"), TXT], 400, "datatype 'FP8' is unknown"),
