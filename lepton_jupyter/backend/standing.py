@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-
 import msgspec
 
 from lepton_jupyter.backend.store import EndpointRow
 from lepton_jupyter.backend.watch import Said, Watcher, replicas_of
-from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.files import tail
 from lepton_jupyter.core.paths import EndpointFolder
-from lepton_jupyter.core.replicas import n_cores
 from lepton_jupyter.core.states import EndpointState
 from lepton_jupyter.formats.endpoint import Options
 from lepton_jupyter.formats.views import Failure
+from lepton_jupyter.stages.deploy.replicas import check_replicas
 
 
 def state_of(watcher: Watcher, row: EndpointRow) -> tuple[EndpointState, Failure | None]:
@@ -83,22 +80,6 @@ def options_of(row: EndpointRow | None, said: Options) -> str:
     LeptonError
         If it wants more replicas than there are cores, or several on a system that cannot share a port.
     """
-    if said.replicas is not None and said.replicas > 1:
-        _check_replicas(said.replicas)
+    check_replicas(said.replicas)
     before = msgspec.json.decode(row.options, type=Options) if row is not None else Options()
     return msgspec.json.encode(said.over(before)).decode()
-
-
-def _check_replicas(wanted: int) -> None:
-    if sys.platform != "linux":
-        raise LeptonError(
-            f"{wanted} replicas share a port only on Linux; this is {sys.platform}.",
-            "Leave out --replicas: one process scores on all cores.",
-        )
-    most = n_cores()
-    if wanted > most:
-        cores = "1 core" if most == 1 else f"{most} cores"
-        raise LeptonError(
-            f"{wanted} replicas are more than this machine can run beside each other: it has {cores}.",
-            f"Each needs a core of its own; at most --replicas {most}.",
-        )
