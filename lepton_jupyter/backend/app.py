@@ -18,6 +18,7 @@ from lepton_jupyter.backend.alert_routes import AlertRoutes
 from lepton_jupyter.backend.board_routes import BoardRoutes
 from lepton_jupyter.backend.clock_routes import ClockRoutes
 from lepton_jupyter.backend.service import Service
+from lepton_jupyter.backend.token_routes import TokenRoutes
 from lepton_jupyter.backend.wire import answer, body_of, encode, tell_error
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.states import ENDED
@@ -96,6 +97,7 @@ class App:
                 *self._board.routes(),
                 *ClockRoutes(self.service.schedules).routes(),
                 *AlertRoutes(self.service.alerts).routes(),
+                *TokenRoutes(self.service.endpoints).routes(),
                 *(Route(path, handler, methods=[method]) for method, path, handler in routes),
             ],
             exception_handlers={LeptonError: tell_error},

@@ -30,7 +30,10 @@ from lepton_jupyter.stages.deploy.canary import (
     nothing_live,
 )
 
-NOT_SERVED = ("canary", "canary ended", "canary rolled back", "shadow", "shadow ended")  # actions of a history
+NOT_SERVED = (  # actions of a history
+    "canary", "canary ended", "canary rolled back", "shadow", "shadow ended",
+    "token made", "token replaced", "token revoked",
+)  # fmt: skip
 
 
 class Beside(Struct, kw_only=True, frozen=True, omit_defaults=True):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import secrets
 import shutil
-import socket
 import time
 from typing import NoReturn
 
@@ -14,20 +11,21 @@ import msgspec
 
 from lepton_jupyter.backend import beside as besides
 from lepton_jupyter.backend.beside import Beside, Besides, beside_of
-from lepton_jupyter.backend.standing import failure, is_enough, n_ready, options_of, state_of
+from lepton_jupyter.backend.options import dump, free_port, options_of, remarks_of
+from lepton_jupyter.backend.standing import failure, is_enough, n_ready, state_of
 from lepton_jupyter.backend.store import EndpointRow, ReleaseRow, Store
+from lepton_jupyter.backend.tokens import Tokens, owner_hash
 from lepton_jupyter.backend.watch import Watcher, replicas_of
 from lepton_jupyter.core.errors import LeptonError, unknown
 from lepton_jupyter.core.files import write_atomic
 from lepton_jupyter.core.names import check_name
-from lepton_jupyter.core.paths import EndpointFolder, Home
+from lepton_jupyter.core.paths import Home
 from lepton_jupyter.formats.bundle import encode
-from lepton_jupyter.formats.endpoint import EndpointConfig, Options
+from lepton_jupyter.formats.endpoint import EndpointConfig, Options, url_of
 from lepton_jupyter.formats.views import EndpointView, Failure, Release, VersionView
 
 log = logging.getLogger("lepton.backend")
 
-HOST = "127.0.0.1"
 AS_BEFORE = Options()
 READY_S = 30.0  # how long a deploy waits for its endpoint
 BACK_S = 5.0  # how long a deploy that failed waits until the release before is served again
@@ -42,6 +40,7 @@ class Endpoints:
         self.is_watching = True
         self._watcher = Watcher(home, store)
         self._besides = Besides(home, store, self._watcher, self._release)
+        self.tokens = Tokens(home, store, self._watcher, self._tell)
 
     # -- changes
 
@@ -67,7 +66,8 @@ class Endpoints:
         check_name(name, "endpoint")
         with self._watcher.of(name).lock:
             old = self.store.endpoint(name)
-            port = self._port(old, port)
+            said = options_of(old, options)
+            port = self._port(old, port, said)
             row = EndpointRow(
                 name=name,
                 created_at=old.created_at if old else time.time(),
@@ -79,7 +79,7 @@ class Endpoints:
                 follows=follows,
                 process=old.process if old else None,
                 warning=warning,
-                options=options_of(old, options),
+                options=dump(said),
             )
             if old is not None and old.is_wanted and self._is_same(old, row) and self._is_ready(old):
                 self.store.save_endpoint(row := msgspec.structs.replace(row, release=old.release))
@@ -110,7 +110,7 @@ class Endpoints:
         """
         with self._watcher.of(name).lock:
             row, live = besides.may_stand(self.store, name, version, beside, port)
-            wanted = msgspec.structs.replace(row, options=options_of(row, options))
+            wanted = msgspec.structs.replace(row, options=dump(options_of(row, options)))
             current = beside_of(row)
             if wanted == row and current is not None and current.is_same(beside) and self._is_ready(row):
                 return self.view(row)
@@ -187,6 +187,7 @@ class Endpoints:
             row = msgspec.structs.replace(row, is_wanted=False)
             self.store.save_endpoint(row)
             self._watcher.end(row)
+            self.home.endpoint(name).drained.unlink(missing_ok=True)
         return self.view(row)
 
     def delete(self, name: str) -> None:
@@ -230,13 +231,16 @@ class Endpoints:
             )
             for each in self.store.releases(row.name)
         )
+        options, status = options_of(row), self._watcher.status(row)
+        tls = status.tls if status is not None else None
         return EndpointView(
             name=row.name, state=state, version=refs.get(row.run_id, row.run_id), model=row.model, run_id=row.run_id,
-            url=f"http://{HOST}:{row.port}", port=row.port, token_path=str(folder.token), folder=str(folder.root),
+            url=url_of(options, row.port), port=row.port, token_path=str(folder.token), folder=str(folder.root),
             created_at=row.created_at, follows=row.follows, is_held=row.is_held, error=error, history=history,
             n_restarts=self._watcher.of(row.name).n_restarts, warning=row.warning,
             beside=besides.view_of(row, folder, refs), replicas=replicas_of(row),
-            n_ready=n_ready(self._watcher, row),
+            n_ready=n_ready(self._watcher, row), remarks=remarks_of(options, status if row.is_wanted else None),
+            certificate=tls, certificate_path=str(folder.certificate) if tls is not None else "",
         )  # fmt: skip
 
     def _is_ready(self, row: EndpointRow) -> bool:
@@ -269,11 +273,11 @@ class Endpoints:
     def _reconcile(self, row: EndpointRow) -> None:
         """Write what the endpoint follows, where a kill came between the intent and this."""
         try:
-            said = msgspec.json.decode(self.home.endpoint(row.name).config.read_bytes(), type=EndpointConfig).release
+            said = msgspec.json.decode(self.home.endpoint(row.name).config.read_bytes(), type=EndpointConfig)
         except (OSError, msgspec.DecodeError):
-            said = -1
-        if said != row.release:
-            self._write_config(row, self.store.version(row.run_id))
+            said = None
+        if said is None or (said.release, said.tokens) != (row.release, self.tokens.let_in(row.name)):
+            self._tell(row)
 
     # -- one change
 
@@ -288,6 +292,10 @@ class Endpoints:
             self._watcher.forget_the_dead(row)
             self._watcher.keep_up(row)
 
+    def _tell(self, row: EndpointRow) -> None:
+        """Write what the endpoint follows, of the release that it has."""
+        self._write_config(row, self.store.version(row.run_id))
+
     def _write_config(self, row: EndpointRow, version: VersionView | None) -> None:
         if version is None:
             return
@@ -301,9 +309,10 @@ class Endpoints:
             bundle=version.bundle,
             manifest_hash=version.manifest_hash,
             port=row.port,
-            token_hashes=(hashlib.sha256(_token(folder).encode()).hexdigest(),),
+            token_hashes=(owner_hash(folder),),
+            tokens=self.tokens.let_in(row.name),
             beside=besides.config_of(self.store, row),
-            options=msgspec.json.decode(row.options, type=Options),
+            options=options_of(row),
         )
         write_atomic(folder.config, encode(config))
 
@@ -349,27 +358,10 @@ class Endpoints:
                 time.sleep(0.05)
         raise LeptonError(**msgspec.structs.asdict(error))
 
-    def _port(self, old: EndpointRow | None, port: int | None) -> int:
+    def _port(self, old: EndpointRow | None, port: int | None, options: Options) -> int:
         """Return the port to serve on: the one that was said, else the one from before, else a free one."""
         if old is not None and port in (None, old.port):
             if self._watcher.is_alive(old.name):
                 return old.port
             port = old.port
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port or 0))
-            except OSError as error:
-                raise LeptonError(
-                    f"Port {port} on {HOST} cannot be used: {error.strerror}.",
-                    "Choose another one with --port, or leave --port out for a free one.",
-                    code="conflict",
-                ) from error
-            return int(probe.getsockname()[1])
-
-
-def _token(folder: EndpointFolder) -> str:
-    """Return the owner's token, made once."""
-    if not folder.token.exists():
-        write_atomic(folder.token, secrets.token_urlsafe(32).encode())
-    return folder.token.read_text().strip()
+        return free_port(options, port)

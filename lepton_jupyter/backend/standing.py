@@ -1,17 +1,13 @@
-"""How an endpoint stands, by what its processes say; and how many of them it may have."""
+"""How an endpoint stands, by what its processes say."""
 
 from __future__ import annotations
-
-import msgspec
 
 from lepton_jupyter.backend.store import EndpointRow
 from lepton_jupyter.backend.watch import Said, Watcher, replicas_of
 from lepton_jupyter.core.files import tail
 from lepton_jupyter.core.paths import EndpointFolder
 from lepton_jupyter.core.states import EndpointState
-from lepton_jupyter.formats.endpoint import Options
 from lepton_jupyter.formats.views import Failure
-from lepton_jupyter.stages.deploy.replicas import check_replicas
 
 
 def state_of(watcher: Watcher, row: EndpointRow) -> tuple[EndpointState, Failure | None]:
@@ -70,16 +66,3 @@ def failure(row: EndpointRow, said: str, folder: EndpointFolder) -> Failure:
         code="failed",
         detail=tail(folder.log, 10),
     )
-
-
-def options_of(row: EndpointRow | None, said: Options) -> str:
-    """Return how an endpoint shall serve, as JSON, after this was said.
-
-    Raises
-    ------
-    LeptonError
-        If it wants more replicas than there are cores, or several on a system that cannot share a port.
-    """
-    check_replicas(said.replicas)
-    before = msgspec.json.decode(row.options, type=Options) if row is not None else Options()
-    return msgspec.json.encode(said.over(before)).decode()

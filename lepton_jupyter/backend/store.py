@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, Table, and_, delete, func, insert, or_, select, update
 
-from lepton_jupyter.backend.tables import aliases, endpoints, open_database, releases, runs, versions
+from lepton_jupyter.backend.tables import aliases, endpoints, open_database, releases, runs, tokens, versions
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.core.states import ENDED
 from lepton_jupyter.formats.views import RunView, VersionView
@@ -76,6 +76,26 @@ class ReleaseRow(Struct, kw_only=True):
     run_id: str
     who: str = ""
     why: str = ""
+
+
+class TokenRow(Struct, kw_only=True, frozen=True):
+    """One token that an endpoint lets in beside its owner's.
+
+    Attributes
+    ----------
+    scopes : str
+        With blanks between them.
+    ends_at : float or None
+        None: until it is revoked.
+    """
+
+    endpoint: str
+    sha256: str
+    name: str
+    scopes: str
+    made_at: float
+    ends_at: float | None = None
+    who: str = ""
 
 
 class Store:
@@ -326,9 +346,24 @@ class Store:
         statement = _columns(releases, "id").where(releases.c.endpoint == name).order_by(releases.c.id)
         return [ReleaseRow(**row) for row in self._rows(statement)]
 
-    def drop_endpoint(self, name: str) -> None:
-        """Forget an endpoint and its history."""
+    def tokens(self, endpoint: str) -> list[TokenRow]:
+        """Return the tokens that an endpoint lets in beside its owner's."""
+        return [TokenRow(**row) for row in self._rows(select(tokens).where(tokens.c.endpoint == endpoint))]
+
+    def save_tokens(self, endpoint: str, rows: list[TokenRow], *history: ReleaseRow) -> None:
+        """Record all tokens of an endpoint, and what made them so, in one transaction."""
         with self._write() as connection:
+            connection.execute(delete(tokens).where(tokens.c.endpoint == endpoint))
+            for row in rows:
+                connection.execute(insert(tokens).values(**msgspec.structs.asdict(row)))
+            for line in history:
+                connection.execute(insert(releases).values(**msgspec.structs.asdict(line)))
+        self._n_endpoint_changes += 1
+
+    def drop_endpoint(self, name: str) -> None:
+        """Forget an endpoint, its tokens and its history."""
+        with self._write() as connection:
+            connection.execute(delete(tokens).where(tokens.c.endpoint == name))
             connection.execute(delete(releases).where(releases.c.endpoint == name))
             connection.execute(delete(endpoints).where(and_(endpoints.c.name == name)))
         self._n_endpoint_changes += 1

@@ -112,6 +112,17 @@ releases = Table(
     Column("who", String, nullable=False, default=""),
     Column("why", String, nullable=False, default=""),
 )
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("endpoint", String, primary_key=True),
+    Column("sha256", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("scopes", String, nullable=False),
+    Column("made_at", Float, nullable=False),
+    Column("ends_at", Float),
+    Column("who", String, nullable=False, default=""),
+)
 schedules = Table(
     "schedules",
     metadata,

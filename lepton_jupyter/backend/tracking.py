@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import Home
-from lepton_jupyter.formats.bundle import open_bundle
+from lepton_jupyter.formats.bundle import TOKENIZER, open_bundle
 from lepton_jupyter.formats.records import RunRecord
 from lepton_jupyter.formats.views import VersionView
 
@@ -25,6 +25,7 @@ EXPERIMENT = "lepton"
 RUN_TAG = "lepton.run_id"
 ARTIFACT = "model"
 LOADER = "lepton_pyfunc"
+PIXELS = "lepton_pixels"
 MAX_PARAM_CHARS = 500
 MAX_PARAMS = 100  # a call
 MAX_POINTS = 1000  # a call
@@ -265,21 +266,24 @@ def write_artifact(folder: Path, version: VersionView, mlflow_id: str) -> None:
     import mlflow
     import yaml
 
-    source = open_bundle(Path(version.bundle), version.manifest_hash or None).root
-    shutil.copytree(source, folder / "bundle")
+    bundle = open_bundle(Path(version.bundle), version.manifest_hash or None)
+    shutil.copytree(bundle.root, folder / "bundle")
     flavors: dict[str, Any] = {"lepton": {"manifest": version.manifest_hash, "data": "bundle"}}
     if version.is_deployable:
         code = folder / "code"
         code.mkdir()
-        loader = Path(__file__).parent.parent / "serving" / "pyfunc_loader.py"
-        shutil.copyfile(loader, code / f"{LOADER}.py")
+        ours = Path(__file__).parent.parent
+        shutil.copyfile(ours / "serving" / "pyfunc_loader.py", code / f"{LOADER}.py")
+        shutil.copyfile(ours / "formats" / "pixels.py", code / f"{PIXELS}.py")
         flavors["python_function"] = {
             "loader_module": LOADER,
             "code": "code",
             "data": "bundle",
             "python_version": ".".join(map(str, sys.version_info[:3])),
         }
-        (folder / "requirements.txt").write_text("mlflow\nnumpy\npandas\nonnxruntime\n")
+        more = "pillow\n" if bundle.schema.image is not None else ""
+        more += "tokenizers\n" if bundle.has(TOKENIZER) else ""
+        (folder / "requirements.txt").write_text(f"mlflow\nnumpy\npandas\nonnxruntime\n{more}")
     model = {
         "artifact_path": ARTIFACT,
         "flavors": flavors,

@@ -25,6 +25,8 @@ from lepton_jupyter.formats.views import (
     Health,
     JournalEntry,
     RunView,
+    TokenRequest,
+    TokenView,
     VersionView,
 )
 
@@ -186,6 +188,19 @@ class Client:
     def rollback(self, name: str) -> EndpointView:
         """Put an endpoint back to its last version and hold it there."""
         return self._ask("POST", f"/v1/endpoints/{quote(name, safe='')}/rollback", EndpointView, {})
+
+    def tokens(self, endpoint: str) -> list[TokenView]:
+        """List an endpoint's tokens: the owner's, then the newest first."""
+        return self._ask("GET", f"/v1/endpoints/{quote(endpoint, safe='')}/tokens", list[TokenView])
+
+    def make_token(self, endpoint: str, request: TokenRequest) -> TokenView:
+        """Make a token or replace one; returns when the endpoint lets it in."""
+        return self._ask("POST", f"/v1/endpoints/{quote(endpoint, safe='')}/tokens", TokenView, request)
+
+    def revoke_token(self, endpoint: str, name: str, *, who: str) -> list[TokenView]:
+        """End a token; returns those that are left when the endpoint lets it in no more."""
+        path = f"/v1/endpoints/{quote(endpoint, safe='')}/tokens/revoke"
+        return self._ask("POST", path, list[TokenView], {"name": name, "who": who})
 
     # -- schedules
 

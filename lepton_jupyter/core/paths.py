@@ -272,6 +272,21 @@ class EndpointFolder:
         return self.root / "token"
 
     @property
+    def tokens(self) -> Path:
+        """Other tokens, each in a file of its name, mode 0600. Written by the backend."""
+        return self.root / "tokens"
+
+    @property
+    def certificate(self) -> Path:
+        """``certificate.pem``: what new connections are shown. Written by the endpoint."""
+        return self.root / "certificate.pem"
+
+    @property
+    def drained(self) -> Path:
+        """There while readiness shall say 503. Written by the endpoint, removed when it is stopped."""
+        return self.root / "drained"
+
+    @property
     def log(self) -> Path:
         """What the endpoint prints."""
         return self.root / "log.txt"

@@ -55,6 +55,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(evaluate.Evaluate, "evaluate:evaluate"),
     Command(deploy.Predict, "predict:predict"),
     Command(deploy.Deploy, "deploy:deploy"),
+    Command(deploy.Token, "token:token"),
     Command(deploy.Export, "export:export"),
     Command(runs.Run, "runs:run"),
     Command(monitor.Monitor, "monitor:monitor"),

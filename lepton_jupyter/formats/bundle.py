@@ -23,6 +23,7 @@ CARD = "card.json"
 PROFILE = "profile.json"
 PREDICTED = "predicted.json"  # the profile of what the graph says of known rows
 WEIGHTS = "weights.safetensors"
+TOKENIZER = "tokenizer.json"  # reads the columns of prose; the one thing of a model that is not in its graph
 PREDICTIONS = "predictions.parquet"
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"  # over the manifest's bytes; the only file beside it that it does not name

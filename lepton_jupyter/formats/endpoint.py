@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Literal
 
-from msgspec import Struct, structs
+from msgspec import Struct, json, structs
 
 LOOPBACK = "127.0.0.1"
 
 BesideKind = Literal["canary", "shadow"]
+Scope = Literal["infer", "read", "admin"]
+OWNER = "owner"  # name of the token that every endpoint has
+
+
+class Token(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who is let in, and for what; the token itself is in no record.
+
+    Attributes
+    ----------
+    sha256 : str
+        Of the token, hexadecimal.
+    scopes : tuple of str
+        ``infer`` asks for predictions, ``read`` for figures, ``admin`` for all.
+    ends_at : float or None
+        Seconds since 1970, UTC: it is let in until then. None: for as long as it is named.
+    """
+
+    name: str
+    sha256: str
+    scopes: tuple[Scope, ...] = ("admin",)
+    ends_at: float | None = None
 
 
 class Beside(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,10 +66,14 @@ class Options(Struct, frozen=True, kw_only=True, omit_defaults=True):
         Address that it listens on; 127.0.0.1 where nothing was ever said.
     replicas : int or None
         How many processes answer on its port; one where nothing was ever said.
+    tls_cert, tls_key : str or None
+        Absolute paths of a certificate and its key (PEM); empty: plain HTTP.
     """
 
     host: str | None = None
     replicas: int | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
 
     def over(self, before: Options) -> Options:
         """Return what holds after this was said.
@@ -74,8 +100,9 @@ class EndpointConfig(Struct, frozen=True, kw_only=True, omit_defaults=True):
         The bundle must be this one.
     port : int
         0: any free one, which the backend then writes down.
+    tokens : tuple of Token
     token_hashes : tuple of str
-        sha256 of each token that is let in, hexadecimal.
+        sha256 of further tokens, for all: so endpoints of before there were scopes say it.
     beside : Beside or None
         What is served, or tried, beside it.
     options : Options
@@ -88,7 +115,8 @@ class EndpointConfig(Struct, frozen=True, kw_only=True, omit_defaults=True):
     bundle: str
     manifest_hash: str
     port: int
-    token_hashes: tuple[str, ...]
+    token_hashes: tuple[str, ...] = ()
+    tokens: tuple[Token, ...] = ()
     max_body_bytes: int = 64 * 2**20
     max_rows: int = 100_000
     beside: Beside | None = None
@@ -104,6 +132,34 @@ class EndpointConfig(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """How many processes answer on its port."""
         return self.options.replicas or 1
 
+    @property
+    def url(self) -> str:
+        """Address at which this machine reaches it."""
+        return url_of(self.options, self.port)
+
+    def let_in(self) -> tuple[Token, ...]:
+        """Return every token that is let in."""
+        older = tuple(Token(name=OWNER, sha256=known) for known in self.token_hashes)
+        return (*self.tokens, *older)
+
+
+class Tls(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The certificate that new connections are shown.
+
+    Attributes
+    ----------
+    ends_at : float
+        Seconds since 1970, UTC.
+    names : tuple of str
+        Hosts and addresses that it is for.
+    error : str
+        Why the files that lie there now were not taken; those from before are shown.
+    """
+
+    ends_at: float
+    names: tuple[str, ...] = ()
+    error: str = ""
+
 
 class EndpointStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``status.json``: what is served. Written by the endpoint; each of several processes writes one of its own.
@@ -114,6 +170,12 @@ class EndpointStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
         ``starting``, ``ready``, ``leaving`` or ``error``. True only while the process holds its lock.
     error_release : int or None
         A release that could not be taken, for the reason in `error`; the one before it is served on.
+    tokens : str
+        `fingerprint` of the tokens that are let in.
+    tls : Tls or None
+        None: plain HTTP.
+    is_drained : bool
+        Whether readiness says 503 because somebody asked for it.
     """
 
     state: str
@@ -124,3 +186,24 @@ class EndpointStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
     at: float
     error: str = ""
     error_release: int | None = None
+    tokens: str = ""
+    tls: Tls | None = None
+    is_drained: bool = False
+
+
+def url_of(options: Options, port: int) -> str:
+    """Return the address at which this machine reaches an endpoint.
+
+    Examples
+    --------
+    >>> url_of(Options(host="0.0.0.0", tls_cert="/etc/cert.pem", tls_key="/etc/key.pem"), 8443)
+    'https://127.0.0.1:8443'
+    """
+    host = {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": "::1"}.get(options.host or "", options.host)  # noqa: S104
+    scheme = "https" if options.tls_cert else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in str(host) else host}:{port}"
+
+
+def fingerprint(tokens: tuple[Token, ...]) -> str:
+    """Return what tells one set of tokens from another; it tells nothing of them."""
+    return hashlib.sha256(json.encode(tokens)).hexdigest()[:16]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lepton_jupyter.core.errors import MAX_LISTED, LeptonError, did_you_mean
 from lepton_jupyter.formats.schema import SENTINEL, Column, ColumnKind, Schema
-from lepton_jupyter.formats.values import NUMBERS, RefusedError, describe, read_text
+from lepton_jupyter.formats.values import MAX_TEXT, NUMBERS, RefusedError, describe, read_prose, read_text
 
 MAX_FAULTS = 50
 FEW = 8  # rows up to which reading value by value beats whole columns (30 columns: 40 µs against 130 µs)
@@ -24,6 +24,7 @@ _SIMPLE: dict[ColumnKind, frozenset[type]] = {
     "boolean": frozenset({bool, int, float, type(None)}),
     "datetime": frozenset({int, float, type(None)}),
     "string": frozenset({str, type(None)}),
+    "text": frozenset({str, type(None)}),
 }
 
 
@@ -117,6 +118,8 @@ class _Faults:
 
 def describe_columns(schema: Schema) -> str:
     """Return one line that names the columns a request must bring, with their kinds."""
+    if schema.image is not None:
+        return "Each row is an object with 'image': a JPEG or PNG file in base64."
     if schema.tensor_shape is not None:
         return f"Each row is an array of shape {list(schema.tensor_shape)}."
     names = [f"{column.name} ({column.kind})" for column in schema.columns]
@@ -195,18 +198,18 @@ def pack_columns(schema: Schema, columns: Mapping[str, Sequence[Any]]) -> Packed
     return _pack(schema, values, n_rows, faults)
 
 
-def pack_tensor(schema: Schema, rows: Any) -> NDArray[np.float32]:
+def pack_tensor(schema: Schema, rows: Any) -> NDArray[Any]:
     """Pack nested lists of numbers for a model of tensors; one row alone is taken too.
 
     Returns
     -------
     NDArray
-        float32 [N, \\*schema.tensor_shape].
+        float32 [N, \\*schema.tensor_shape]; uint8 for a model of images.
 
     Raises
     ------
     PackingError
-        If the nesting is not that shape, or a value is not a finite number.
+        If the nesting is not that shape, or a value is not a finite number (of images: a whole one, 0 to 255).
     """
     shape = schema.tensor_shape or ()
     try:
@@ -224,6 +227,8 @@ def pack_tensor(schema: Schema, rows: Any) -> NDArray[np.float32]:
     if array.shape[1:] != shape:
         message = f"an array of shape {list(array.shape)} is given; [N, {', '.join(map(str, shape))}] is wanted"
         raise PackingError([RowFault(None, None, message)], hint=describe_columns(schema))
+    if schema.image is not None:
+        return _as_pixels(schema, array)
     with np.errstate(over="ignore"):
         packed = array.astype(np.float32)
     if np.isinf(packed).any():
@@ -232,20 +237,35 @@ def pack_tensor(schema: Schema, rows: Any) -> NDArray[np.float32]:
     return packed
 
 
+def _as_pixels(schema: Schema, array: NDArray[Any]) -> NDArray[np.uint8]:
+    is_right = (array >= 0) & (array <= 255) & (array == np.floor(array))
+    if not is_right.all():
+        row = int(np.argwhere(~is_right)[0][0])
+        raise PackingError(
+            [RowFault(row, None, "a pixel is no whole number from 0 to 255")], hint=describe_columns(schema)
+        )
+    return array.astype(np.uint8)
+
+
 def check_packed(schema: Schema, packed: Packed) -> None:
     """Hold rows that were packed elsewhere to the rules of `pack_rows`.
 
     Raises
     ------
     PackingError
-        If a value is infinite, a whole number has a fraction, or a boolean is neither 0 nor 1.
+        If a value is infinite, a whole number has a fraction, a boolean is neither 0 nor 1, or a text is too long.
     """
     kinds = [column.kind for column in schema.num]
-    if all(_are_allowed(kind, packed.num[:, [each == kind for each in kinds]]) for kind in set(kinds)):
+    are_short = not schema.prose or max(map(len, packed.txt.ravel().tolist()), default=0) <= MAX_TEXT
+    if are_short and all(_are_allowed(kind, packed.num[:, [each == kind for each in kinds]]) for kind in set(kinds)):
         return
     faults = _Faults(schema)
     for place, column in enumerate(schema.num):
         _fill_numbers(column, packed.num[:, place], packed.num[:, place].tolist(), faults)
+    for place, column in enumerate(schema.txt):
+        if column.kind == "text":
+            values = [None if text == SENTINEL else text for text in packed.txt[:, place].tolist()]
+            _fill_texts(column, packed.txt[:, place], values, faults)
     faults.check()
 
 
@@ -335,10 +355,12 @@ def _fill_texts(column: Column, out: NDArray[np.object_], values: list[Any], fau
         except UnicodeEncodeError:  # a lone surrogate, which the runtime cannot take: named below
             pass
         else:
-            out[:] = texts
-            return
+            if column.kind != "text" or max(map(len, texts)) <= MAX_TEXT:
+                out[:] = texts
+                return
+    read = read_prose if column.kind == "text" else read_text
     for row, value in enumerate(values):
         try:
-            out[row] = read_text(value)
+            out[row] = read(value)
         except RefusedError as error:
             faults.add(row, column.name, str(error))

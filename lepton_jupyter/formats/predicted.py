@@ -31,6 +31,17 @@ def pack_predictions(schema: Schema, predictions: NDArray[Any]) -> Packed:
     return Packed(numbers, np.empty((n_rows, 0), dtype=object))
 
 
+def decide(schema: Schema, probability: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the place of the predicted class, int64 [N], for probabilities [N, K].
+
+    Of a binary task the positive class, where its probability reaches the schema's threshold; else the most probable.
+    """
+    if len(schema.classes) != 2:
+        return probability.argmax(axis=1)
+    positive = schema.positive_index
+    return np.where(probability[:, positive] >= schema.threshold, positive, 1 - positive).astype(np.int64)
+
+
 def is_classes(schema: Schema) -> bool:
     """Whether the model predicts classes."""
     return bool(schema.classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -128,16 +128,16 @@ def build(schema: Schema, packed: Packed) -> Profile:
         ``num`` float64 [N, k], ``txt`` [N, m].
     """
     numbers = {}
-    for place, column in enumerate(schema.num):
-        values = _present(packed.num[:, place])
-        missing = len(packed.num) - len(values)
-        numbers[column.name] = _count_numbers(values, missing, _edges(values), _few_values(values))
+    for name, column in numbers_of(schema, packed):
+        values = _present(column)
+        missing = packed.n_rows - len(values)
+        numbers[name] = _count_numbers(values, missing, _edges(values), _few_values(values))
     texts = {}
-    for place, column in enumerate(schema.txt):
-        counter = Counter(packed.txt[:, place].tolist())
+    for name, labels in categories_of(schema, packed):
+        counter = Counter(labels.tolist())
         counter.pop(SENTINEL, None)
         top = sorted(counter, key=lambda value: (-counter[value], value))[:MAX_CATEGORIES]
-        texts[column.name] = _count_texts(packed.txt[:, place], tuple(top))
+        texts[name] = _count_texts(labels, tuple(top))
     return Profile(n_rows=packed.n_rows, numbers=numbers, texts=texts)
 
 
@@ -151,16 +151,33 @@ def count(reference: Profile, schema: Schema, packed: Packed) -> Profile:
     packed : Packed
     """
     numbers = {}
-    for place, column in enumerate(schema.num):
-        values = _present(packed.num[:, place])
-        ours = reference.numbers[column.name]
+    for name, column in numbers_of(schema, packed):
+        values = _present(column)
+        ours = reference.numbers[name]
         edges, known = (np.asarray(part, dtype=np.float64) for part in (ours.edges, ours.values))
-        numbers[column.name] = _count_numbers(values, len(packed.num) - len(values), edges, known)
+        numbers[name] = _count_numbers(values, packed.n_rows - len(values), edges, known)
     texts = {
-        column.name: _count_texts(packed.txt[:, place], reference.texts[column.name].categories)
-        for place, column in enumerate(schema.txt)
+        name: _count_texts(column, reference.texts[name].categories) for name, column in categories_of(schema, packed)
     }
     return Profile(n_rows=packed.n_rows, numbers=numbers, texts=texts)
+
+
+def numbers_of(schema: Schema, packed: Packed) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Yield the columns that are profiled as numbers, float64 [N]: those of `num`, and how many words prose has."""
+    for place, column in enumerate(schema.num):
+        yield column.name, packed.num[:, place]
+    for place, column in enumerate(schema.txt):
+        if column.kind == "text":
+            texts = packed.txt[:, place].tolist()
+            words = (np.nan if text == SENTINEL else float(len(text.split())) for text in texts)
+            yield column.name, np.fromiter(words, np.float64, len(texts))
+
+
+def categories_of(schema: Schema, packed: Packed) -> Iterator[tuple[str, NDArray[np.object_]]]:
+    """Yield the columns that are profiled as categories, object [N] of str."""
+    for place, column in enumerate(schema.txt):
+        if column.kind == "string":
+            yield column.name, packed.txt[:, place]
 
 
 def _present(values: NDArray[np.float64]) -> NDArray[np.float64]:

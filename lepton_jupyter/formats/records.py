@@ -172,6 +172,8 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
         Splits whose rows the weights or the choice of epoch have seen. Empty and ``trained_on`` None: rows unknown.
     parity : dict
         ``rows``, ``worst`` (largest absolute difference), ``tolerance``.
+    license : str
+        As whoever trained it said; empty where nobody did.
     """
 
     model: str
@@ -187,5 +189,6 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
     best_epoch: int | None = None
     epochs: int | None = None
     stopped_at: int | None = None
+    license: str = ""
     parity: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)

@@ -26,6 +26,7 @@ from lepton_jupyter.formats.schema import SENTINEL
 MAGIC = b"LPR"  # what all frames begin with
 SEGMENT_BYTES = 64 * 2**20
 KEPT_SEGMENTS = 16
+LOGGED_PIXELS = 1024  # bytes of an image's row; of larger ones the hash alone is kept
 
 _HEADER = struct.Struct("<4sII")
 _SUFFIX = ".lprq"
@@ -49,7 +50,9 @@ class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     txt : list of list
         [n_rows][m] text, None where a value was missing.
     tensor : bytes
-        float32, for a model of tensors; else empty.
+        float32, for a model of tensors; uint8 for one of images whose rows have at most `LOGGED_PIXELS`; else empty.
+    images : list of str
+        Of a model of images: sha256 of each file as it was sent, hexadecimal.
     ids : list or None
         What the id column held.
     prediction : list
@@ -70,6 +73,7 @@ class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     num: bytes = b""
     txt: list[list[str | None]] = msgspec.field(default_factory=list)
     tensor: bytes = b""
+    images: list[str] = msgspec.field(default_factory=list)
     ids: list[Any] | None = None
     prediction: list[Any] = msgspec.field(default_factory=list)
     probability: bytes = b""
@@ -79,7 +83,7 @@ class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     is_shadow: bool = False
 
     @classmethod
-    def of_rows(cls, rows: Packed | NDArray[np.float32], **rest: Any) -> LoggedRequest:
+    def of_rows(cls, rows: Packed | NDArray[Any], **rest: Any) -> LoggedRequest:
         """Return the record of these packed rows; `rest` are its other fields."""
         return cls(n_rows=count_rows(rows), **packed_fields([rows]), **rest)
 
@@ -103,6 +107,7 @@ class LoggedBatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     num: bytes = b""
     txt: list[list[str | None]] = msgspec.field(default_factory=list)
     tensor: bytes = b""
+    images: list[str] = msgspec.field(default_factory=list)
     prediction: list[Any] = msgspec.field(default_factory=list)
     probability: bytes = b""
     is_shadow: bool = False
@@ -123,6 +128,7 @@ class LoggedBatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
                 latency_ms=self.latency_ms[place],
                 n_rows=n_rows,
                 txt=self.txt[start:end],
+                images=self.images[start:end],
                 ids=self.ids[place],
                 prediction=self.prediction[start:end],
                 bundle=self.bundle,
@@ -136,7 +142,13 @@ _KINDS: dict[bytes, type[LoggedRequest] | type[LoggedBatch]] = {b"LPRQ": LoggedR
 _MAGICS = {kind: magic for magic, kind in _KINDS.items()}
 
 
-def packed_fields(parts: Sequence[Packed | NDArray[np.float32]]) -> dict[str, Any]:
+def logged_pixels(pixels: Any) -> NDArray[np.uint8]:
+    """Return what the log keeps of images [N, C, H, W]: all of small ones, nothing of others, in memory of its own."""
+    is_small = pixels[:1].size <= LOGGED_PIXELS
+    return np.array(pixels if is_small else np.empty((len(pixels), 0)), np.uint8)
+
+
+def packed_fields(parts: Sequence[Packed | NDArray[Any]]) -> dict[str, Any]:
     """Return the fields ``num``, ``txt`` and ``tensor`` of a record of these rows, one part behind the other."""
     packed = [part for part in parts if isinstance(part, Packed)]
     tensors = [part for part in parts if not isinstance(part, Packed)]
@@ -144,7 +156,7 @@ def packed_fields(parts: Sequence[Packed | NDArray[np.float32]]) -> dict[str, An
     return {
         "num": joined([part.num for part in packed], "<f8"),
         "txt": [[None if text == SENTINEL else text for text in row] for row in texts],
-        "tensor": joined(tensors, "<f4"),
+        "tensor": joined(tensors, "|u1" if tensors and tensors[0].dtype == np.uint8 else "<f4"),
     }
 
 

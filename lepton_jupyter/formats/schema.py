@@ -8,7 +8,7 @@ from msgspec import Struct, field
 
 from lepton_jupyter.core.states import Task
 
-ColumnKind = Literal["number", "integer", "boolean", "datetime", "string"]
+ColumnKind = Literal["number", "integer", "boolean", "datetime", "string", "text"]
 
 SENTINEL = "\u2400missing"  # what a missing string travels as; data that contains it is refused
 
@@ -21,7 +21,7 @@ class Column(Struct, frozen=True, kw_only=True, omit_defaults=True):
     name : str
     kind : ColumnKind
         ``number``, ``integer``, ``boolean`` (0/1) and ``datetime`` (seconds since 1970, UTC) travel as float64 with
-        null as NaN; ``string`` as text with null as `SENTINEL`.
+        null as NaN; ``string`` (a category) and ``text`` (prose, which a tokenizer reads) with null as `SENTINEL`.
     has_missing : bool
         Whether the data had missing values when the dataset was made. A request may always leave a value out.
     categories : tuple of str
@@ -40,7 +40,34 @@ class Column(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def is_text(self) -> bool:
         """Whether it travels in `txt`; the others in `num`."""
-        return self.kind == "string"
+        return self.kind in ("string", "text")
+
+
+class ImageInput(Struct, frozen=True, kw_only=True):
+    """How encoded images become the rows of a model: see `formats.pixels.decode`.
+
+    Attributes
+    ----------
+    height, width : int
+        Pixels that the model sees; an image of another size is stretched to it.
+    channels : int
+        1: grey; 3: red, green, blue.
+    resize : str
+        How it is stretched.
+    """
+
+    height: int
+    width: int
+    channels: int
+    resize: Literal["bilinear"] = "bilinear"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one row: [channels, height, width]."""
+        return self.channels, self.height, self.width
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height} {'grey' if self.channels == 1 else 'RGB'}"
 
 
 class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -59,6 +86,8 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
         How labels are given back: ``string``, ``integer`` or ``boolean``.
     positive : str or None
         Of a binary task: the label that counts as positive.
+    threshold : float
+        Of a binary task: the positive class is predicted where its probability is at least this.
     id_column : str or None
         The column that names a row.
     dropped : tuple of str
@@ -67,6 +96,10 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
         One real-looking row (medians and most frequent values), for the curl line.
     tensor_shape : tuple of int or None
         For a model of tensors: the shape of one row; `columns` is then empty and the graph's input is ``tensor``.
+    image : ImageInput or None
+        For a model of images: how files become rows. `tensor_shape` is then theirs, and ``tensor`` uint8, 0 to 255.
+    max_tokens : int or None
+        Of a model that reads ``text`` columns: tokens of each; the bundle's tokenizer makes them.
     """
 
     columns: tuple[Column, ...]
@@ -75,10 +108,13 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
     classes: tuple[str, ...] = ()
     class_kind: ColumnKind = "string"
     positive: str | None = None
+    threshold: float = 0.5
     id_column: str | None = None
     dropped: tuple[str, ...] = ()
     example: dict[str, str | float | int | bool | None] = field(default_factory=dict)
     tensor_shape: tuple[int, ...] | None = None
+    image: ImageInput | None = None
+    max_tokens: int | None = None
 
     @property
     def num(self) -> tuple[Column, ...]:
@@ -87,8 +123,18 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def txt(self) -> tuple[Column, ...]:
-        """Columns of the graph's input ``txt``."""
+        """Columns of packed ``txt``. Those that are categories are the graph's input ``txt``."""
         return tuple(column for column in self.columns if column.is_text)
+
+    @property
+    def categorical(self) -> tuple[Column, ...]:
+        """Columns of `txt` that hold categories."""
+        return tuple(column for column in self.columns if column.kind == "string")
+
+    @property
+    def prose(self) -> tuple[Column, ...]:
+        """Columns of `txt` that a tokenizer reads: the graph's input ``tokens`` is int64 [N, len(prose), T]."""
+        return tuple(column for column in self.columns if column.kind == "text")
 
     def differences(self, other: Schema) -> list[str]:
         """Return what keeps the other one from answering the same requests in the same words; nothing where it can.
@@ -110,7 +156,7 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
         known = {*theirs, *other.dropped, other.id_column, None}
         passed_over = [name for name in (*self.dropped, self.id_column) if name not in known]
         found += [f"column '{name}' is passed over, then not known" for name in dict.fromkeys(passed_over)]
-        for word in ("task", "targets", "classes", "class_kind", "positive", "tensor_shape"):
+        for word in ("task", "targets", "classes", "class_kind", "positive", "tensor_shape", "image"):
             before, after = getattr(self, word), getattr(other, word)
             if before != after:
                 found.append(f"{word.replace('_', ' ')}: {_shown(before)}, then {_shown(after)}")

@@ -9,12 +9,15 @@ from typing import Any
 
 from lepton_jupyter.formats.schema import SENTINEL, ColumnKind
 
+MAX_TEXT = 100_000  # characters of one value of a column of prose
+
 _WANTED: dict[ColumnKind, str] = {
     "number": "a number",
     "integer": "a whole number",
     "boolean": "true, false, 0 or 1",
     "datetime": "ISO 8601 text or seconds since 1970",
     "string": "text",
+    "text": "text",
 }
 
 
@@ -57,6 +60,14 @@ def read_text(value: Any) -> str:
     except UnicodeEncodeError as error:  # a lone surrogate, which the runtime cannot take
         raise RefusedError(f"{describe(value)} is not valid Unicode") from error
     return value
+
+
+def read_prose(value: Any) -> str:
+    """Return the text of a column of prose as it travels: `SENTINEL` for a missing value."""
+    text = read_text(value)
+    if len(text) > MAX_TEXT:
+        raise RefusedError(f"a text of {len(text):,} characters is given; {MAX_TEXT:,} are the most")
+    return text
 
 
 def read_number(value: Any, kind: ColumnKind = "number") -> float:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from lepton_jupyter.core.states import EndpointState, RunState
-from lepton_jupyter.formats.endpoint import BesideKind, Options
+from lepton_jupyter.formats.endpoint import BesideKind, Options, Scope, Tls
 
 PROTOCOL = 3  # raised when a route or a view changes its meaning
 
@@ -180,12 +180,18 @@ class EndpointView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_held : bool
         Rolled back, and held there until the next promote or deploy.
     url : str
-        ``http://127.0.0.1:PORT``.
+        ``http://127.0.0.1:PORT``, or https.
     token_path : str
         File of mode 0600 that holds the token.
     beside : BesideView or None
     replicas, n_ready : int
         How many processes should answer on the port, and how many do.
+    remarks : tuple of str
+        What should be known of its doors, such as an address without TLS.
+    certificate : Tls or None
+        What new connections are shown; None: plain HTTP.
+    certificate_path : str
+        Where that lies: what a client trusts, and nothing else.
     """
 
     name: str
@@ -207,6 +213,48 @@ class EndpointView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     beside: BesideView | None = None
     replicas: int = 1
     n_ready: int = 0
+    remarks: tuple[str, ...] = ()
+    certificate: Tls | None = None
+    certificate_path: str = ""
+
+
+class TokenView(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One token of an endpoint, without the token.
+
+    Attributes
+    ----------
+    path : str
+        File of mode 0600 that holds it; empty where it was replaced, and is let in for a while only.
+    ends_at : float or None
+        None: it is let in until it is revoked.
+    who : str
+        Who made it.
+    """
+
+    name: str
+    scopes: tuple[Scope, ...]
+    path: str
+    made_at: float
+    ends_at: float | None = None
+    who: str = ""
+
+
+class TokenRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``POST /v1/endpoints/NAME/tokens``.
+
+    Attributes
+    ----------
+    scopes : tuple of str
+        Empty: those of the token that is replaced, else ``infer``.
+    grace_s : float
+        How long the one that is replaced is let in beside it.
+    """
+
+    name: str
+    scopes: tuple[Scope, ...] = ()
+    is_replacing: bool = False
+    grace_s: Annotated[float, Meta(ge=0)] = 0.0
+    who: str = ""
 
 
 class JournalEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):

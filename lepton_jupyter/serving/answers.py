@@ -61,7 +61,8 @@ class HttpError(Exception):
 
 def refused(status: int, message: str, hint: str = "", *, headers: Headers | None = None) -> HttpError:
     """Return the error for a request that is refused for what it is."""
-    code = {401: "refused", 404: "not_found", 429: "unavailable", 503: "unavailable"}.get(status, "bad_input")
+    codes = {401: "refused", 403: "refused", 404: "not_found", 429: "unavailable", 503: "unavailable"}
+    code = codes.get(status, "bad_input")
     return HttpError(status, LeptonError(message, hint, code=code), headers=headers)
 
 

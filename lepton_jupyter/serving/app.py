@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from lepton_jupyter.core.paths import EndpointFolder
 from lepton_jupyter.formats.endpoint import EndpointConfig
 from lepton_jupyter.formats.figures import Figures
 from lepton_jupyter.formats.packing import count_rows
@@ -24,13 +24,14 @@ from lepton_jupyter.serving import compression, content, inference, page
 from lepton_jupyter.serving.answers import SAFE, Answer, HttpError, json_answer, refused
 from lepton_jupyter.serving.bodies import Bodies, GoneError, Receive
 from lepton_jupyter.serving.content import Read
+from lepton_jupyter.serving.drain import Drain
 from lepton_jupyter.serving.journal import Journal
 from lepton_jupyter.serving.lanes import Chosen, Lane, Lanes
 from lepton_jupyter.serving.metrics import SCORES, Metrics
 from lepton_jupyter.serving.quick import Quick, Respond
 from lepton_jupyter.serving.release import Release
 from lepton_jupyter.serving.scorer import Outputs
-from lepton_jupyter.serving.tokens import Gate
+from lepton_jupyter.serving.tokens import ROWS, Gate, needed
 from lepton_jupyter.serving.traffic import Traffic, defect
 
 Scope = MutableMapping[str, Any]
@@ -58,6 +59,8 @@ _ROUTES = {
     "/v2/health/ready": "GET",
     "/v2/models/stats": "GET",
     "/v2/repository/index": "POST",
+    "/admin/drain": "POST",
+    "/admin/resume": "POST",
 }
 _EXTENSIONS = ["binary_tensor_data", "statistics"]
 _OPEN = ("/healthz", "/readyz", "/ping")
@@ -82,30 +85,34 @@ class App:
     ----------
     config : EndpointConfig
         Says who is let in, also before anything is loaded.
-    token_path : Path
-        Named to who comes without a token.
+    folder : EndpointFolder
     journal : Journal
     """
 
-    def __init__(self, config: EndpointConfig, token_path: Path, journal: Journal) -> None:
+    def __init__(self, config: EndpointConfig, folder: EndpointFolder, journal: Journal) -> None:
         self.config = config
         self.lanes: Lanes | None = None  # who answers at this moment; None before anything is loaded
         self.error = ""
         self.quick_urls: dict[bytes, str] = {}  # of requests that may go the short way, and how metrics name them
         self.metrics = Metrics(lambda: journal.n_lost, lambda: self._n_in_flight)
-        self._gate = Gate(token_path)
+        self.gate, self.drain = Gate(folder.token, config.let_in()), Drain(folder.drained)
         self._journal = journal
         self._prefix = os.urandom(4).hex()  # of the ids of requests that bring none
         self._numbers = count()
         self._traffic = Traffic(self.metrics, journal)
         self._reading = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="read")
         self._n_in_flight = 0
+        self._small_body = SMALL_BODY
         self._bodies = Bodies()
 
     def serve(self, release: Release, beside: Release | None = None, *, found: Figures | None = None) -> None:
         """Answer with this release from the next request on, and have one beside it: see `Traffic.serve`."""
         self.lanes = self._traffic.serve(release, beside, found)
         self.config, self.error = release.config, ""
+        if release.schema.image is not None:  # decoding is long, however small the file
+            self._small_body, self.quick_urls = -1, {}
+            return
+        self._small_body = SMALL_BODY
         names = dict.fromkeys((release.config.name, release.config.model))
         self.quick_urls = {b"/predict": "/predict", b"/invocations": "/invocations"} | {
             f"/v2/models/{name}/infer".encode(): "/v2/models/NAME/infer" for name in names
@@ -164,11 +171,13 @@ class App:
         if lanes is None or self._n_in_flight >= MAX_IN_FLIGHT:
             return None
         try:
-            self._gate.check(headers.get(b"authorization"), self.config.token_hashes)
+            self.gate.check(headers.get(b"authorization"), ROWS)
             if route.startswith("/v2"):
                 read = content.infer_reader(headers, url.decode("ascii").split("/")[3])
             else:
                 read = content.reader(headers, content.READERS[route])
+                if read in content.SLOW:
+                    return None
             request_id = self._request_id(headers)
             chosen = lanes.choose(read, body, headers=headers, request_id=request_id)
         except Exception:
@@ -206,7 +215,7 @@ class App:
 
     def _refuse(self, request: Request, route: str, error: HttpError) -> Answer:
         """Return a refusal; the request log keeps it where rows were sent by somebody who may."""
-        if route in SCORES and error.status not in (401, 405):
+        if route in SCORES and error.status not in (401, 403, 405):
             self._note_refusal(request.request_id, request.started, error)
         return error.answer(request.request_id, is_v2=route.startswith("/v2"))
 
@@ -221,7 +230,7 @@ class App:
             _check_method(request, "GET")
             return page.answer()
         if route not in _OPEN:
-            self._gate.check(request.headers.get(b"authorization"), self.config.token_hashes)
+            self.gate.check(request.headers.get(b"authorization"), needed(request.scope["path"]))
         path = request.scope["path"]
         method = _ROUTES.get(path)
         if method is None:
@@ -235,12 +244,14 @@ class App:
             return await self._score(request, content.reader(request.headers, readers))
         return self._answer_about(path)
 
+    @property
+    def _is_ready(self) -> bool:
+        return self.lanes is not None and not self.drain.is_on
+
     def _answer_about(self, path: str) -> Answer:
-        is_ready = self.lanes is not None
+        is_ready = self._is_ready
         match path:
-            case "/healthz":
-                return json_answer({"live": True})
-            case "/v2/health/live":
+            case "/healthz" | "/v2/health/live":
                 return json_answer({"live": True})
             case "/readyz" | "/v2/health/ready" | "/ping":
                 return json_answer({"ready": is_ready}, 200 if is_ready else 503)
@@ -255,6 +266,9 @@ class App:
                 return json_answer([one | {"version": version} for version in versions])
             case "/metrics":
                 return self.metrics.answer()
+            case "/admin/drain" | "/admin/resume":
+                self.drain.set(path == "/admin/drain")
+                return json_answer({"drained": self.drain.is_on, "in_flight": self._n_in_flight})
             case "/openapi.json":
                 return json_answer(self._document())
             case "/v2":
@@ -270,7 +284,7 @@ class App:
         if self.lanes is not None:
             schema = self.lanes.live.release.schema
             about["example"] = {"rows": [_example(schema)]}
-            about["columns"] = schema.columns
+            about |= {"columns": schema.columns, "image": schema.image}
         return json_answer(about)
 
     async def _answer_model(self, request: Request, name: str, version: str | None, action: str | None) -> Answer:
@@ -285,8 +299,7 @@ class App:
                 versions = ", ".join(one.version for one in self._ready().answering)
                 raise refused(404, f"No version '{version[:64]}' of '{name}'. Known: {versions}.")
         if action == "/ready":
-            is_ready = self.lanes is not None
-            return json_answer({"name": name, "ready": is_ready}, 200 if is_ready else 503)
+            return json_answer({"name": name, "ready": self._is_ready}, 200 if self._is_ready else 503)
         if action == "/stats":
             return json_answer(self.metrics.statistics(name, lane.version if lane else self._serves()))
         if action == "/infer":
@@ -322,7 +335,8 @@ class App:
                 request_id=request.request_id,
                 pinned=pinned,
             )
-            chosen = choose() if not coding and len(body) <= SMALL_BODY else await self._in_thread(choose)
+            is_quick = len(body) <= self._small_body and not coding and read not in content.SLOW
+            chosen = choose() if is_quick else await self._in_thread(choose)
             outputs, answer = await self._answer_rows(request, chosen)
             if len(answer.body) >= compression.SMALL and b"accept-encoding" in request.headers:
                 answer = await self._in_thread(compression.compressed, answer, request.headers[b"accept-encoding"])
@@ -363,7 +377,9 @@ class App:
 
 
 def _example(schema: Schema) -> Any:
-    return dict(schema.example) if schema.tensor_shape is None else np.zeros(schema.tensor_shape).tolist()
+    if schema.tensor_shape is not None and schema.image is None:
+        return np.zeros(schema.tensor_shape).tolist()
+    return dict(schema.example)
 
 
 def _route(path: str) -> str:

@@ -1,7 +1,8 @@
 """Work-conserving batches: an idle executor starts at once, and takes along whatever queued meanwhile.
 
-Nothing waits for a batch to fill. Requests go in the order in which they came, as many rows at once as `MAX_ROWS`; a
-request of more rows goes in parts, so that others get their turn between them. Each row returns to its own caller.
+Nothing waits for a batch to fill. Requests go in the order in which they came, as many rows at once as `MAX_ROWS` (of
+images fewer, as the scorer says); a request of more rows goes in parts, so that others get their turn between them.
+Each row returns to its own caller.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ class Batcher:
         self.timeout_s = timeout_s
         self.on_batch = on_batch
         self._pool, self.n_at_once = pool, n_at_once
+        self._max_rows = min(MAX_ROWS, scorer.chunk_rows)
         self._inline_s = INLINE_S if is_inline else -1.0
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[int, list[_Waiting]] = {}  # by their ids: rows cannot be compared
@@ -120,19 +122,19 @@ class Batcher:
             From the future: 504 after `timeout_s`.
         """
         n_rows = count_rows(rows)
-        if n_rows > MAX_ROWS:
+        if n_rows > self._max_rows:
             return asyncio.ensure_future(self._parts(rows, n_rows, connection))
         future: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
         self.submit_to(future, rows, n_rows, connection)
         return future
 
     def submit_to(self, future: Promise, rows: Rows, n_rows: int, connection: object) -> None:
-        """Have `MAX_ROWS` rows at most scored, and tell `future`, which may be anything that takes it."""
+        """Have rows that go at once scored, and tell `future`, which may be anything that takes it."""
         self._waiting.append(_Waiting(rows, n_rows, future, perf_counter(), connection))
         self._start_soon()
 
     async def _parts(self, rows: Rows, n_rows: int, connection: object) -> Outputs:
-        cuts = [slice(start, start + MAX_ROWS) for start in range(0, n_rows, MAX_ROWS)]
+        cuts = [slice(start, start + self._max_rows) for start in range(0, n_rows, self._max_rows)]
         futures = [self.submit(_cut(rows, cut), connection) for cut in cuts]
         found = await asyncio.gather(*futures)
         probability = [part.probability for part in found if part.probability is not None]
@@ -165,7 +167,7 @@ class Batcher:
         """Return what goes together now, and its rows."""
         batch: list[_Waiting] = []
         n_rows = 0
-        while self._waiting and n_rows + self._waiting[0].n_rows <= MAX_ROWS:
+        while self._waiting and (not batch or n_rows + self._waiting[0].n_rows <= self._max_rows):
             waiting = self._waiting.popleft()
             if waiting.is_wanted():
                 batch.append(waiting)

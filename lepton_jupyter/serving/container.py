@@ -1,13 +1,14 @@
 """``python -m lepton_jupyter.serving.container``: the endpoint of an image, told what to do by its environment.
 
-LEPTON_TOKEN, or LEPTON_TOKEN_FILE (a mounted file, one token a line), says who is let in. LEPTON_PORT is 8080 where
-nothing is said, LEPTON_HOST all addresses; LEPTON_NAME is a second name of the model. LEPTON_STATE is the folder that
-the endpoint writes to, with the request log; LEPTON_RELEASE is the file that says what is served.
+LEPTON_TOKEN, or LEPTON_TOKEN_FILE (a mounted file, one token a line, with its scopes behind it: ``TOKEN infer,read``; a
+token alone is for all), says who is let in; that file is followed while it serves. LEPTON_TLS_CERT and LEPTON_TLS_KEY
+are mounted PEM files, which are followed too. LEPTON_PORT is 8080 where nothing is said, LEPTON_HOST all addresses;
+LEPTON_NAME is a second name of the model. LEPTON_STATE is the folder that the endpoint writes to, with the request log;
+LEPTON_RELEASE is the file that says what is served.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import signal
@@ -25,13 +26,16 @@ from lepton_jupyter.core.names import check_name
 from lepton_jupyter.core.paths import EndpointFolder
 from lepton_jupyter.core.processes import is_held
 from lepton_jupyter.formats.bundle import encode
-from lepton_jupyter.formats.endpoint import EndpointConfig, EndpointStatus, Options
+from lepton_jupyter.formats.endpoint import EndpointConfig, EndpointStatus, Options, Token
 from lepton_jupyter.serving.__main__ import main as serve
+from lepton_jupyter.serving.tls import load
+from lepton_jupyter.serving.tokenfile import tokens_of
 
 RELEASE = "/opt/lepton/endpoint.json"
 EXIT_REFUSED = 2
 EXIT_NO_RELEASE = 4
 LOOK_S = 0.05
+TOKENS_S = 1.0  # between two looks at LEPTON_TOKEN_FILE
 LOCK = "lock"
 
 logger = logging.getLogger(__name__)
@@ -47,6 +51,7 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         return EXIT_REFUSED
     watch = _FirstRelease(folder)
     watch.start()
+    _TokenFile(folder, environment).start()
     code = serve(folder.root, folder.root / LOCK)
     return code or watch.exit_code
 
@@ -59,7 +64,7 @@ def prepare(environment: Mapping[str, str]) -> EndpointFolder:
     LeptonError
         If there is no token, a value is none, or no folder can be written to.
     """
-    tokens, place = _tokens(environment)
+    tokens, place = tokens_of(environment)
     config = _config(environment, tokens)
     folder = EndpointFolder(_state(environment))
     if is_held(folder.root / LOCK):
@@ -67,7 +72,8 @@ def prepare(environment: Mapping[str, str]) -> EndpointFolder:
             f"Another endpoint writes to LEPTON_STATE '{folder.root}'.", "Give each replica a folder of its own."
         )
     try:
-        folder.status.unlink(missing_ok=True)  # what is said there now is of an earlier life
+        for path in (folder.status, folder.drained):  # what is said there now is of an earlier life
+            path.unlink(missing_ok=True)
         write_atomic(folder.token, f"{place}\n".encode())  # where it is: whoever comes without one is sent here
         write_atomic(folder.config, encode(config))
     except OSError as error:
@@ -75,32 +81,7 @@ def prepare(environment: Mapping[str, str]) -> EndpointFolder:
     return folder
 
 
-def _tokens(environment: Mapping[str, str]) -> tuple[list[str], str]:
-    """Return the tokens that are let in, and in words where they are."""
-    said, path = environment.get("LEPTON_TOKEN", ""), environment.get("LEPTON_TOKEN_FILE", "")
-    if said and path:
-        raise LeptonError("LEPTON_TOKEN and LEPTON_TOKEN_FILE are both set.", "Leave one out.")
-    if path:
-        try:
-            lines = Path(path).read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise LeptonError(
-                f"LEPTON_TOKEN_FILE '{path}' cannot be read: {error}.", "Mount it, readable by this user."
-            ) from error
-        place = f"The token is in the container's file {path}."
-    else:
-        lines = [said]
-        place = "The token is in the container's variable LEPTON_TOKEN."
-    tokens = [line.strip() for line in lines if line.strip()]
-    if not tokens:
-        raise LeptonError(
-            f"There is no token{f' in {path!r}' if path else ''}: nobody could be told from anybody else.",
-            "Set LEPTON_TOKEN, or LEPTON_TOKEN_FILE to a mounted file with one token a line.",
-        )
-    return tokens, place
-
-
-def _config(environment: Mapping[str, str], tokens: list[str]) -> EndpointConfig:
+def _config(environment: Mapping[str, str], tokens: tuple[Token, ...]) -> EndpointConfig:
     path = Path(environment.get("LEPTON_RELEASE") or RELEASE).absolute()
     try:
         made = msgspec.json.decode(path.read_bytes(), type=EndpointConfig)
@@ -113,9 +94,21 @@ def _config(environment: Mapping[str, str], tokens: list[str]) -> EndpointConfig
         name=check_name(environment.get("LEPTON_NAME") or made.name, "model"),
         bundle=str(path.parent / made.bundle),
         port=_port(environment.get("LEPTON_PORT") or str(made.port)),
-        options=Options(host=environment.get("LEPTON_HOST")).over(made.options),
-        token_hashes=tuple(hashlib.sha256(token.encode()).hexdigest() for token in tokens),
+        options=_options(environment).over(made.options),
+        tokens=tokens,
     )
+
+
+def _options(environment: Mapping[str, str]) -> Options:
+    cert, key = environment.get("LEPTON_TLS_CERT"), environment.get("LEPTON_TLS_KEY")
+    if bool(cert) != bool(key):
+        here, there = ("LEPTON_TLS_CERT", "LEPTON_TLS_KEY") if cert else ("LEPTON_TLS_KEY", "LEPTON_TLS_CERT")
+        raise LeptonError(f"{here} is set without {there}.", "Set both to mounted PEM files, or neither.")
+    if cert and key:
+        paths = Path(cert).absolute(), Path(key).absolute()
+        load(*paths)  # refused here rather than when it listens
+        return Options(host=environment.get("LEPTON_HOST"), tls_cert=str(paths[0]), tls_key=str(paths[1]))
+    return Options(host=environment.get("LEPTON_HOST"))
 
 
 def _port(said: str) -> int:
@@ -169,6 +162,40 @@ class _FirstRelease(threading.Thread):
             return msgspec.json.decode(self._folder.status.read_bytes(), type=EndpointStatus)
         except (OSError, msgspec.DecodeError):
             return None
+
+
+class _TokenFile(threading.Thread):
+    """Let in who stands in LEPTON_TOKEN_FILE, also after it was mounted anew."""
+
+    def __init__(self, folder: EndpointFolder, environment: Mapping[str, str]) -> None:
+        super().__init__(name="token file", daemon=True)
+        self._folder, self._environment = folder, environment
+        self._path = Path(environment.get("LEPTON_TOKEN_FILE", ""))
+        self._pause = threading.Event()
+
+    def run(self) -> None:
+        seen = self._look()
+        while self._environment.get("LEPTON_TOKEN_FILE"):
+            self._pause.wait(TOKENS_S)
+            now = self._look()
+            if now != seen:
+                seen = now
+                self._follow()
+
+    def _look(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except OSError:
+            return b""
+
+    def _follow(self) -> None:
+        try:
+            config = msgspec.json.decode(self._folder.config.read_bytes(), type=EndpointConfig)
+            tokens, _ = tokens_of(self._environment)
+            write_atomic(self._folder.config, encode(msgspec.structs.replace(config, tokens=tokens)))
+            logger.info("LEPTON_TOKEN_FILE was read again: %d tokens", len(tokens))
+        except (OSError, LeptonError, msgspec.DecodeError) as error:
+            logger.warning("%s Who was let in before is let in.", error)
 
 
 if __name__ == "__main__":

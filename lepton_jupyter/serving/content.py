@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from lepton_jupyter.serving import compression, inference, invocations, predict
+from lepton_jupyter.serving import arrow, compression, inference, invocations, predict
 from lepton_jupyter.serving.answers import refused
 from lepton_jupyter.serving.predict import Asked
 from lepton_jupyter.serving.release import Release
@@ -15,10 +15,16 @@ Headers = Mapping[bytes, bytes]  # names in lower case
 Read = Callable[[Release, bytes], Asked]
 
 JSON, CSV, BYTES = b"application/json", b"text/csv", b"application/octet-stream"
+IMAGES: dict[bytes, Read] = dict.fromkeys((b"image/jpeg", b"image/png"), predict.read_image)
 READERS: dict[str, dict[bytes, Read]] = {
-    "/predict": {JSON: predict.read, CSV: invocations.read_csv},
-    "/invocations": {JSON: invocations.read, CSV: invocations.read_csv},
+    "/predict": {JSON: predict.read, CSV: invocations.read_csv, **IMAGES},
+    "/invocations": {JSON: invocations.read, CSV: invocations.read_csv, **IMAGES},
 }
+
+if arrow.is_there():
+    for _readers in READERS.values():
+        _readers[arrow.STREAM] = arrow.read
+SLOW = frozenset((arrow.read,))  # what is read in a thread, however small the body is
 
 _HEADER_BYTES = re.compile(rb"[0-9]{1,12}\Z")
 

@@ -20,8 +20,9 @@ from lepton_jupyter.formats.bundle import encode
 from lepton_jupyter.formats.endpoint import EndpointConfig, EndpointStatus
 from lepton_jupyter.formats.figures import Figures
 from lepton_jupyter.serving.app import App
+from lepton_jupyter.serving.doors import Doors
 from lepton_jupyter.serving.journal import Journal
-from lepton_jupyter.serving.listener import Listener
+from lepton_jupyter.serving.listener import LEAVE_S, Listener
 from lepton_jupyter.serving.release import take
 from lepton_jupyter.serving.replica import Replica
 
@@ -54,6 +55,7 @@ class Endpoint:
         self._seen: tuple[int, int, int] | None = None
         self._ending = asyncio.Event()
         self._told: Figures | None = None
+        self._leaving: list[asyncio.Task[None]] = []  # listeners of before
 
     async def run(self) -> int:
         """Serve until told to end; return the exit code: 0, 2 without a configuration, 3 without its port."""
@@ -70,19 +72,22 @@ class Endpoint:
             self._listener = await self.replica.bind(config)
         except LeptonError as error:
             logger.warning("%s", error.message)
-            self._write_status(config, "error", error=error.message, port=config.port)
+            self._save(_status(config, "error", config.port, error=error.message))
             return EXIT_NO_PORT
-        self._app = App(config, self.folder.token, Journal(self.folder.requests))
+        self._app = App(config, self.folder, Journal(self.folder.requests))
+        self._doors = Doors(self.folder, self._app, config)
+        self._doors.publish(self._listener.tls)
         self.replica.follow(config, self._app.metrics)
         self._write_status(config, "starting")
         if config.replicas == 1:
             await self._listener.start(self._app)
-        tasks = [asyncio.create_task(work) for work in (self._follow(config), self._watch_lock(), self._tell_on())]
+        works = (self._follow(config), self._keep_doors(), self._watch_lock(), self._tell_on())
+        tasks = [asyncio.create_task(work) for work in works]
         await self._ending.wait()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._listener.stop()
+        await asyncio.gather(self._listener.stop(), *self._leaving)
         await self._tell()
         self.replica.tell()
         self._app.close()
@@ -123,7 +128,8 @@ class Endpoint:
         if config.replicas == 1 and not self._listener.is_open:  # nobody else says why nothing is served
             await self._listener.start(self._app)
         try:
-            listener = await self._listener_for(config)
+            is_moved = self._listener.is_moved(config)
+            listener = await self.replica.bind(config, before=self._listener) if is_moved else None
             try:
                 await self.replica.trials.settle(config.bundle, config.manifest_hash)
                 refused = await self._refused_beside(config)
@@ -152,16 +158,22 @@ class Endpoint:
         if current is None:
             _calm_collector()
         if listener is not None:
-            before, self._listener = self._listener, listener
-            await listener.start(self._app)
-            await before.stop()
+            await self._move_to(listener)
         elif not self._listener.is_open:
             await self._listener.start(self._app)
+        self._doors.publish(self._listener.tls)
         reason = refused or taken.trouble
         trouble = _told_of(reason, config) if reason is not None else ""
         self._write_status(config, "ready", error=trouble, error_release=config.release if trouble else None)
         beside = f", {config.beside.kind} {config.beside.version}" if config.beside and taken.beside else ""
         logger.info("release %s: %s%s on port %s", config.release, config.version, beside, self._listener.port)
+
+    async def _move_to(self, listener: Listener) -> None:
+        """Answer there from now on; who is connected to the one before may ask it once more."""
+        before, self._listener = self._listener, listener
+        await listener.start(self._app)
+        before.retire()
+        self._leaving.append(asyncio.create_task(before.stop(leave_s=LEAVE_S)))
 
     async def _refused_beside(self, config: EndpointConfig) -> LeptonError | None:
         """Return why the version beside the live one did not pass its trial; None where it did, or there is none."""
@@ -173,17 +185,12 @@ class Endpoint:
             return error
         return None
 
-    async def _listener_for(self, config: EndpointConfig) -> Listener | None:
-        """Return a new listener where another port is wanted, else None.
-
-        Raises
-        ------
-        LeptonError
-            If the port cannot be had.
-        """
-        if config.port in (0, self._listener.port):
-            return None
-        return await self.replica.bind(config)
+    async def _keep_doors(self) -> None:
+        """Follow who is let in, what is shown to new connections, and whether it is drained; no release waits."""
+        while True:
+            await asyncio.sleep(LOOK_PAUSE_S)
+            if await self._doors.look(self._listener.tls):
+                self._tell_status()
 
     async def _tell_on(self) -> None:
         while True:
@@ -227,28 +234,35 @@ class Endpoint:
         return msgspec.json.decode(self.folder.config.read_bytes(), type=EndpointConfig)
 
     def _write_status(
-        self,
-        config: EndpointConfig,
-        state: str,
-        *,
-        error: str = "",
-        error_release: int | None = None,
-        port: int | None = None,
+        self, config: EndpointConfig, state: str, *, error: str = "", error_release: int | None = None
     ) -> None:
-        status = EndpointStatus(
-            state=state,
-            release=config.release,
-            version=config.version,
-            port=self._listener.port if port is None else port,
-            pid=os.getpid(),
-            at=time.time(),
-            error=error,
-            error_release=error_release,
-        )
+        self._status = _status(config, state, self._listener.port, error=error, error_release=error_release)
+        self._tell_status()
+
+    def _tell_status(self) -> None:
+        """Write the status, with the doors as they are at this moment."""
+        self._save(self._doors.told(self._status, self._listener.tls))
+
+    def _save(self, status: EndpointStatus) -> None:
         try:
             write_atomic(self.replica.own.status, encode(status), is_durable=False)
         except OSError as reason:  # a full disk: what is served goes on
             logger.warning("%s cannot be written: %s", self.replica.own.status, reason)
+
+
+def _status(
+    config: EndpointConfig, state: str, port: int, *, error: str = "", error_release: int | None = None
+) -> EndpointStatus:
+    return EndpointStatus(
+        state=state,
+        release=config.release,
+        version=config.version,
+        port=port,
+        pid=os.getpid(),
+        at=time.time(),
+        error=error,
+        error_release=error_release,
+    )
 
 
 def _calm_collector() -> None:

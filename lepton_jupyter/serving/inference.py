@@ -25,6 +25,7 @@ from lepton_jupyter.formats.packing import (
     pack_tensor,
 )
 from lepton_jupyter.formats.schema import SENTINEL, Schema
+from lepton_jupyter.serving import pictures
 from lepton_jupyter.serving.answers import Answer, HttpError, decode_error, json_answer, refused, unfit
 from lepton_jupyter.serving.invocations import without_nan
 from lepton_jupyter.serving.predict import Asked, check_count
@@ -97,9 +98,12 @@ def read(release: Release, body: bytes, *, name: str, header_bytes: int | None =
         raise refused(400, f"Inference-Header-Content-Length is {header_bytes}; the body has {len(body)} bytes.")
     head = body if header_bytes is None else body[:header_bytes]
     request = _request(head)
-    _attach(request.inputs, memoryview(body)[len(head) :])
+    _attach(request.inputs, memoryview(body)[len(head) :], is_text=release.schema.image is None)
     _check_outputs([output.name for output in request.outputs], release.schema)
     try:
+        if release.schema.image is not None:
+            sent = _read_images(release.schema, request.inputs, release.config.max_rows)
+            return Asked(sent.pixels, None, partial(_write, release, request, name), sent.hashes)
         rows, ids = _read(release.schema, request.inputs, release.config.max_rows)
     except PackingError as error:
         raise unfit(error) from error
@@ -118,7 +122,7 @@ def _request(head: bytes) -> InferRequest:
         raise decode_error(error, head) from error
 
 
-def _attach(tensors: list[Tensor], raw: memoryview) -> None:
+def _attach(tensors: list[Tensor], raw: memoryview, *, is_text: bool = True) -> None:
     """Give the tensors that come as bytes their data."""
     at = 0
     for tensor in tensors:
@@ -133,7 +137,8 @@ def _attach(tensors: list[Tensor], raw: memoryview) -> None:
             raise _bad(tensor, f"binary_data_size is {str(size)[:40]}; {len(raw) - at} bytes are left behind the JSON")
         _check_form(tensor)
         try:
-            tensor.data = read_tensor(raw[at : at + size], tensor.datatype, tensor.shape)  # type: ignore[assignment]
+            found: Any = read_tensor(raw[at : at + size], tensor.datatype, tensor.shape, is_text=is_text)
+            tensor.data = found
         except TensorError as error:
             raise _bad(tensor, str(error)) from error
         at += size
@@ -174,7 +179,9 @@ def _write(release: Release, request: InferRequest, name: str, outputs: Outputs,
 def metadata(release: Release, name: str) -> dict[str, Any]:
     """Return the answer of ``GET /v2/models/NAME``; ``columns`` is ours, and names what `num` and `txt` hold."""
     schema = release.schema
-    if schema.tensor_shape is not None:
+    if schema.image is not None:
+        inputs = [{"name": pictures.COLUMN, "datatype": "BYTES", "shape": [-1]}]
+    elif schema.tensor_shape is not None:
         inputs = [{"name": "tensor", "datatype": "FP32", "shape": [-1, *schema.tensor_shape]}]
     else:
         packed = (("num", "FP64", schema.num), ("txt", "BYTES", schema.txt))
@@ -194,6 +201,7 @@ def metadata(release: Release, name: str) -> dict[str, Any]:
         "outputs": outputs,
         "columns": [{"name": column.name, "kind": column.kind} for column in schema.columns],
         "classes": list(schema.classes),
+        **({"image": msgspec.to_builtins(schema.image)} if schema.image is not None else {}),
     }
 
 
@@ -204,9 +212,7 @@ def _check_outputs(wanted: list[str], schema: Schema) -> None:
             raise refused(400, f"No output named '{name}'. Known: {', '.join(known)}.")
 
 
-def _read(
-    schema: Schema, tensors: list[Tensor], max_rows: int
-) -> tuple[Packed | NDArray[np.float32], list[Any] | None]:
+def _read(schema: Schema, tensors: list[Tensor], max_rows: int) -> tuple[Packed | NDArray[Any], list[Any] | None]:
     by_name = {tensor.name: tensor for tensor in tensors}
     if len(by_name) != len(tensors):
         raise refused(400, "An input is given twice.")
@@ -225,7 +231,24 @@ def _read(
     return pack_columns(schema, columns), column_ids(schema, columns)
 
 
-def _read_tensor(schema: Schema, by_name: dict[str, Tensor]) -> NDArray[np.float32]:
+def _read_images(schema: Schema, tensors: list[Tensor], max_rows: int) -> pictures.Sent:
+    """Return files (``image``, BYTES [N]: as bytes, in JSON as base64) or pixels (``tensor``, [N, C, H, W])."""
+    by_name = {tensor.name: tensor for tensor in tensors}
+    if len(tensors) != 1 or not by_name.keys() <= {pictures.COLUMN, "tensor"}:
+        given = ", ".join(tensor.name for tensor in tensors) or "none"
+        raise refused(400, f"Inputs {given[:200]} are given; '{pictures.COLUMN}' alone (or 'tensor') is wanted.")
+    (tensor,) = tensors
+    check_count(tensor.shape[0] if tensor.shape else 0, max_rows)
+    if tensor.name == "tensor":
+        return pictures.from_pixels(schema, _read_tensor(schema, by_name))
+    if tensor.datatype != "BYTES" or len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ([], [1]):
+        said = f"{tensor.datatype} of shape {tensor.shape} is given; BYTES [N] is wanted"
+        raise _bad(tensor, said, schema)
+    assert schema.image is not None
+    return pictures.read_rows(schema.image, list(_values(tensor)))
+
+
+def _read_tensor(schema: Schema, by_name: dict[str, Tensor]) -> NDArray[Any]:
     if by_name.keys() != {"tensor"}:
         raise refused(400, f"Inputs {', '.join(by_name) or 'none'} are given; 'tensor' alone is wanted.")
     tensor = by_name["tensor"]
@@ -284,7 +307,7 @@ def _values(tensor: Tensor) -> list[Any] | NDArray[Any]:
     """Return the data of a tensor, flat, held to its shape and datatype; null stays."""
     _check_form(tensor)
     data: Any = tensor.data
-    if isinstance(data, np.ndarray):  # came as bytes
+    if isinstance(data, np.ndarray) or (data and isinstance(data[0], bytes)):  # came as bytes
         return data
     values: list[Any] = data
     while any(isinstance(value, list) for value in values):

@@ -24,8 +24,9 @@ from lepton_jupyter.formats.packing import (
 )
 from lepton_jupyter.formats.schema import ColumnKind, Schema
 from lepton_jupyter.formats.values import describe
+from lepton_jupyter.serving import pictures
 from lepton_jupyter.serving.answers import decode_error, refused, unfit
-from lepton_jupyter.serving.predict import Asked, check_count, write_rows
+from lepton_jupyter.serving.predict import Asked, asked_of, check_count, write_rows
 from lepton_jupyter.serving.release import Release
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -72,7 +73,8 @@ def read_csv(release: Release, body: bytes) -> Asked:
     """
     schema = release.schema
     if schema.tensor_shape is not None:
-        raise refused(415, "This model takes arrays, which CSV has none of.", describe_columns(schema))
+        what = "arrays" if schema.image is None else "images"
+        raise refused(415, f"This model takes {what}, which CSV has none of.", describe_columns(schema))
     try:
         lines = list(csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
@@ -123,6 +125,12 @@ def _finite(text: str) -> float:
 
 def _asked(release: Release, form: str, value: Any) -> Asked:
     schema, max_rows = release.schema, release.config.max_rows
+    if schema.image is not None:
+        if form == "dataframe_split":
+            value = _split(schema, value)
+        elif form == "inputs" and isinstance(value, dict):
+            value = {"columns": {name: one if isinstance(one, list) else [one] for name, one in value.items()}}
+        return asked_of(release, pictures.from_document(schema, value, max_rows))
     if schema.tensor_shape is not None:
         if form.startswith("dataframe"):
             raise _fault(schema, f"'{form}' is given; this model takes arrays, as 'instances' or 'inputs'")
@@ -186,4 +194,5 @@ _READ: dict[ColumnKind, Callable[[str], Any]] = {
     "boolean": lambda field: _TRUTHS.get(field.strip().lower(), field) if field.strip() else None,
     "datetime": _date,
     "string": lambda field: field or None,
+    "text": lambda field: field or None,
 }

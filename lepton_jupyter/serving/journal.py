@@ -11,7 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lepton_jupyter.formats.requestlog import LoggedBatch, LoggedRequest, SegmentWriter, joined, packed_fields
+from lepton_jupyter.formats.requestlog import (
+    LoggedBatch,
+    LoggedRequest,
+    SegmentWriter,
+    joined,
+    logged_pixels,
+    packed_fields,
+)
 from lepton_jupyter.serving.predict import Asked
 from lepton_jupyter.serving.release import Release
 from lepton_jupyter.serving.scorer import Outputs
@@ -69,6 +76,8 @@ class Journal:
     ) -> None:
         """Hand over one answered request, or what a shadow says to it."""
         if self._has_room(len(outputs.prediction)):
+            if asked.hashes is not None:  # what waits here must not hold images
+                asked = asked._replace(rows=logged_pixels(asked.rows))
             self._waiting.append(_Answered(release, asked, outputs, request_id, latency_ms, time.time(), is_shadow))
 
     def add_refused(self, version: str, request_id: str, latency_ms: float, *, status: int, error: str) -> None:
@@ -135,6 +144,7 @@ def _record(together: Sequence[_Answered]) -> LoggedBatch:
     prediction = np.concatenate([part.prediction for part in outputs]).tolist()
     if outputs[0].probability is not None:
         prediction = [release.schema.classes[code] for code in prediction]
+    is_of_images = together[0].asked.hashes is not None
     shares = [part.probability for part in outputs if part.probability is not None]
     return LoggedBatch(
         request_id=[each.request_id for each in together],
@@ -147,6 +157,7 @@ def _record(together: Sequence[_Answered]) -> LoggedBatch:
         prediction=prediction,
         probability=joined(shares, "<f4"),
         is_shadow=together[0].is_shadow,
+        images=[digest for each in together for digest in each.asked.hashes or ()] if is_of_images else [],
         **packed_fields([each.asked.rows for each in together]),
     )
 

@@ -8,20 +8,23 @@ import errno
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 
 import uvicorn
 
 from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.formats.endpoint import EndpointConfig
 from lepton_jupyter.serving import sharing
 from lepton_jupyter.serving.app import App
 from lepton_jupyter.serving.protocol import EndpointProtocol
+from lepton_jupyter.serving.tls import Certificate
 
 GRACE_S = 10
+KEEP_ALIVE_S = 75
+LEAVE_S = 1.0  # that a connection has for one more request, before it is closed for another listener
 LOOK_PAUSE_S = 0.02
-
-
-_LAST = (b"connection", b"close")
+BACKLOG = 1024
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +45,10 @@ class Listener:
     host : str
     port : int
         0: any free one.
+    tls : Certificate or None
+        None: plain HTTP.
+    before : Listener or None
+        The one whose place it takes: it may have the same port, and loses no connection that comes meanwhile.
     is_shared : bool
         Whether others answer on it too. Then nobody is let in before `start`: they come to the others.
     is_first : bool
@@ -53,12 +60,44 @@ class Listener:
         If the port cannot be had; the message says why.
     """
 
-    def __init__(self, host: str, port: int, *, is_shared: bool = False, is_first: bool = True) -> None:
-        self._socket = _bind(host, port, is_shared=is_shared, is_first=is_first)
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: Certificate | None = None,
+        before: Listener | None = None,
+        is_shared: bool = False,
+        is_first: bool = True,
+    ) -> None:
+        self.host, self.tls = host, tls
         self._is_shared = is_shared
+        if before is None or before.port != port:
+            self._socket = _bind(host, port, is_shared=is_shared, is_first=is_first)
+        elif before.host == host:
+            self._socket = before._socket.dup()  # one queue: what waits in it is accepted by either
+        else:
+            self._socket = _bind_beside(before, host, port, is_shared=is_shared)
         self.port: int = self._socket.getsockname()[1]
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
+        self._late: list[asyncio.Task[None]] = []
+
+    def is_moved(self, config: EndpointConfig) -> bool:
+        """Whether another listener is wanted: for another address, or for TLS where there was none, or none.
+
+        Another certificate in the same place is shown from now on.
+
+        Raises
+        ------
+        LeptonError
+            If the certificate cannot be used; nothing has changed then.
+        """
+        is_same = (self.host, self.port) == (config.host, config.port or self.port)
+        if is_same and self.tls is not None and config.options.tls_cert:
+            self.tls.follow(config.options)
+            return False
+        return not is_same or (self.tls is not None) != bool(config.options.tls_cert)
 
     @property
     def is_open(self) -> bool:
@@ -76,9 +115,11 @@ class Listener:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=75,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
         )
+        config.load()
+        config.ssl = self.tls.context if self.tls is not None else None
         self._server = _Server(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         while not self._server.started and not self._task.done():
@@ -95,16 +136,52 @@ class Listener:
         A client that is connected is told with its next answer that the connection ends. Who asks nothing for 10 s is
         hung up on by `stop`, as any idle client is after a while.
         """
-        server = self._server
-        if server is None:
+        if self._server is None:
             return
-        deadline = asyncio.get_running_loop().time() + GRACE_S
-        await self._close_door(server, deadline)
-        server.config.encoded_headers.append(_LAST)  # of which uvicorn makes the others once a second
-        server.server_state.default_headers = [*server.server_state.default_headers, _LAST]
-        server.config.app.quick_urls = {}  # type: ignore[union-attr]  # the long way ends a connection after this header
-        while server.server_state.connections and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(LOOK_PAUSE_S)
+        deadline = time.monotonic() + GRACE_S
+        await self._close_door(self._server, deadline)
+        await _send_off(self._server, deadline)
+
+    def retire(self) -> None:
+        """Take no new connection: what waits in the queue is taken in, what comes is another listener's."""
+        if self._server is None:
+            return
+        self._is_shared = False  # its queue is the other's
+        waiting = self._socket.dup()
+        for accepting in self._server.servers:
+            accepting.close()
+        self._late = [asyncio.create_task(self._take_in(self._server, each)) for each in _accept_all(waiting)]
+        waiting.close()
+        self._socket.close()
+
+    async def stop(self, *, leave_s: float = 0.0) -> None:
+        """Take no new connection, answer what was asked, and close.
+
+        Parameters
+        ----------
+        leave_s : float
+            How long those that are open may still ask once, to be told then that they end.
+        """
+        if self._server is not None and self._task is not None:
+            if self._is_shared:
+                await self._close_door(self._server, time.monotonic() + GRACE_S)
+            if self._late and leave_s:
+                await asyncio.wait(self._late, timeout=leave_s)
+            await _send_off(self._server, time.monotonic() + leave_s)
+            self._server.should_exit = True
+            await self._task
+        self._socket.close()
+
+    async def _take_in(self, server: _Server, connection: socket.socket) -> None:
+        """Have a connection answered, as the server has those that it accepts itself."""
+
+        def protocol() -> EndpointProtocol:
+            state = server.lifespan.state
+            return EndpointProtocol(config=server.config, server_state=server.server_state, app_state=state)
+
+        tls = self.tls.context if self.tls is not None else None
+        with contextlib.suppress(OSError):  # it has gone
+            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection, ssl=tls)
 
     async def _close_door(self, server: _Server, deadline: float) -> None:
         """Take every connection that has begun, and no other, and listen no more."""
@@ -114,20 +191,39 @@ class Listener:
         except OSError as error:
             logger.warning("connections that are beginning may be reset: %s", error)
         await asyncio.sleep(sharing.settle_s(self._socket))
-        while sharing.n_waiting(self._socket) and asyncio.get_running_loop().time() < deadline:
+        while sharing.n_waiting(self._socket) and time.monotonic() < deadline:
             await asyncio.sleep(0)  # each turn of the loop takes some
         for listening in server.servers:
             listening.close()
         self._socket.close()
 
-    async def stop(self) -> None:
-        """Take no new connection, answer what was asked, and close."""
-        if self._server is not None and self._task is not None:
-            if self._is_shared:
-                await self._close_door(self._server, asyncio.get_running_loop().time() + GRACE_S)
-            self._server.should_exit = True
-            await self._task
-        self._socket.close()
+
+async def _send_off(server: _Server, deadline: float) -> None:
+    """Tell each client with its next answer that its connection ends, until none is left, or it is late."""
+    while server.server_state.connections and time.monotonic() < deadline:
+        for connection in server.server_state.connections:
+            if isinstance(connection, EndpointProtocol):
+                connection.leave()
+        await asyncio.sleep(LOOK_PAUSE_S)
+
+
+def _accept_all(listening: socket.socket) -> Iterator[socket.socket]:
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except OSError:  # nothing waits, or another listener was faster
+            return
+        connection.setblocking(False)
+        yield connection
+
+
+def _bind_beside(before: Listener, host: str, port: int, *, is_shared: bool) -> socket.socket:
+    """Bind to another address of a port that is ours already: 127.0.0.1 and all addresses overlap."""
+    sharing.share(before._socket, True)
+    try:
+        return _bind(host, port, is_shared=is_shared, is_first=False)
+    finally:
+        sharing.share(before._socket, before._is_shared)
 
 
 def _bind(host: str, port: int, *, is_shared: bool, is_first: bool) -> socket.socket:
@@ -135,13 +231,11 @@ def _bind(host: str, port: int, *, is_shared: bool, is_first: bool) -> socket.so
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # its own connections of a moment ago do not count
     try:
-        if is_shared and not is_first:
-            sharing.share(bound, True)
+        sharing.share(bound, not is_first)
         bound.bind((host, port))
-        if is_shared:
-            sharing.share(bound, True)
-        else:
-            bound.listen(1024)
+        sharing.share(bound, is_shared)
+        if not is_shared:
+            bound.listen(BACKLOG)
     except (OSError, OverflowError) as error:
         bound.close()
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:

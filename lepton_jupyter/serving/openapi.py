@@ -6,8 +6,10 @@ from importlib.metadata import version
 from typing import Any
 
 from lepton_jupyter.formats.schema import SENTINEL, Column, ColumnKind, Schema
+from lepton_jupyter.formats.values import MAX_TEXT
 from lepton_jupyter.serving.inference import DATATYPES, LABEL_TYPES
 from lepton_jupyter.serving.release import Release
+from lepton_jupyter.serving.tokens import needed
 
 Record = dict[str, Any]
 
@@ -20,6 +22,7 @@ _VALUES: dict[ColumnKind, Record] = {
         "description": "Seconds since 1970, UTC, or a date and time as text.",
     },
     "string": {"type": ["string", "null"], "not": {"const": SENTINEL}},
+    "text": {"type": ["string", "null"], "not": {"const": SENTINEL}, "maxLength": MAX_TEXT},
 }
 _LABELS: dict[ColumnKind, Record] = {
     "string": {"type": "string"},
@@ -27,10 +30,12 @@ _LABELS: dict[ColumnKind, Record] = {
     "number": {"type": "number"},
     "boolean": {"type": "boolean"},
     "datetime": {"type": "string"},
+    "text": {"type": "string"},
 }
 REFUSALS = {
-    400: "The body is broken: no JSON, no CSV, or a tensor that is not what it says.",
+    400: "The body is broken: no JSON, CSV or Arrow, or a tensor that is not what it says.",
     401: "The token is missing or wrong.",
+    403: "The token is known, and has not the scope that is wanted.",
     404: "There is no such model or version here.",
     408: "The body did not come in time.",
     413: "The body is too large, or has too many rows.",
@@ -41,6 +46,7 @@ REFUSALS = {
     503: "The endpoint is starting, or too much is under way.",
     504: "The rows were not scored in time.",
 }
+_FILES: Record = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/jpeg", "image/png")}
 _KEY = "While there is a canary, requests of the same key are answered by the same version."
 _ID = {"request_id": {"type": "string"}}
 
@@ -59,7 +65,7 @@ def describe(release: Release, name: str) -> Record:
             "description": f"{config.version}, served by lepton_jupyter {version('lepton_jupyter')}.",
         },
         "security": [{"token": []}],
-        "paths": {
+        "paths": _scoped({
             "/predict": {"post": _scoring("predict", "Score rows.", _predict_bodies(schema, rows), "Predictions")},
             "/invocations": {
                 "post": _scoring(
@@ -93,7 +99,9 @@ def describe(release: Release, name: str) -> Record:
             "/healthz": {"get": _telling("healthz", "Whether the process lives.", _flag("live"), is_open=True)},
             "/readyz": {"get": _telling("readyz", "Whether it answers.", _flag("ready"), 503, is_open=True)},
             "/ping": {"get": _telling("ping", "As /readyz.", _flag("ready"), 503, is_open=True)},
-        },
+            "/admin/drain": {"post": _telling("drain", "Say 503 when asked for readiness.", _flag("drained"))},
+            "/admin/resume": {"post": _telling("resume", "Say 200 again.", _flag("drained"))},
+        }),
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
             "schemas": {
@@ -117,6 +125,14 @@ def describe(release: Release, name: str) -> Record:
     }  # fmt: skip
 
 
+def _scoped(paths: dict[str, Record]) -> dict[str, Record]:
+    """Return the paths, each with the scopes of which a token must have one."""
+    for path, operations in paths.items():
+        for operation in operations.values():
+            operation.setdefault("security", [{"token": [scope]} for scope in sorted(needed(path))])
+    return paths
+
+
 # -- rows
 
 
@@ -131,6 +147,8 @@ def _value(column: Column) -> Record:
 
 
 def _row(schema: Schema) -> Record:
+    if schema.image is not None:
+        return _image_row(schema)
     if schema.tensor_shape is not None:
         value: Record = {"type": "number"}
         for size in reversed(schema.tensor_shape):
@@ -144,6 +162,20 @@ def _row(schema: Schema) -> Record:
         "type": "object",
         "required": list(columns),
         "properties": columns | passed_over,
+        "additionalProperties": False,
+        "example": dict(schema.example),
+    }
+
+
+def _image_row(schema: Schema) -> Record:
+    about = f"A JPEG or PNG file in base64; the model sees {schema.image}."
+    image = {"type": "string", "contentEncoding": "base64", "description": about}
+    passed_over: dict[str, Record] = {name: {} for name in schema.dropped}
+    passed_over[str(schema.id_column)] = {"type": ["string", "number", "boolean", "null"]}
+    return {
+        "type": "object",
+        "required": ["image"],
+        "properties": {**passed_over, "image": image},
         "additionalProperties": False,
         "example": dict(schema.example),
     }
@@ -182,6 +214,10 @@ def _predict_bodies(schema: Schema, rows: Record) -> Record:
         rows,
         {"type": "object", "required": ["rows"], "properties": {"rows": rows}, "maxProperties": 1},
     ]
+    if schema.image is not None:
+        row = {"$ref": "#/components/schemas/Row"}
+        bodies: Record = {"schema": {"anyOf": [row, *forms]}, "example": {"rows": [dict(schema.example)]}}
+        return {"application/json": bodies} | _FILES
     if schema.tensor_shape is not None:
         return {"application/json": {"schema": {"anyOf": forms}}}
     table = {"type": "object", "required": ["columns"], "properties": {"columns": _columns(schema)}, "maxProperties": 1}
@@ -190,7 +226,8 @@ def _predict_bodies(schema: Schema, rows: Record) -> Record:
 
 
 def _mlflow(schema: Schema, rows: Record) -> Record:
-    forms = ["instances", "inputs"] if schema.tensor_shape is not None else ["dataframe_records", "instances"]
+    is_array = schema.tensor_shape is not None and schema.image is None
+    forms = ["instances", "inputs"] if is_array else ["dataframe_records", "instances"]
     properties = dict.fromkeys(forms, rows)
     return {
         "application/json": {
@@ -308,7 +345,7 @@ def _telling(
     responses: Record = {"200": {"description": summary, "content": content}}
     for status in more:
         responses[str(status)] = {"description": REFUSALS[status], "content": content}
-    statuses = {500: REFUSALS[500]} if is_open else {status: REFUSALS[status] for status in (401, 404, 500, 503)}
+    statuses = {500: REFUSALS[500]} if is_open else {status: REFUSALS[status] for status in (401, 403, 404, 500, 503)}
     told = {
         "operationId": name,
         "summary": summary,

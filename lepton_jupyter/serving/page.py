@@ -22,7 +22,7 @@ def answer() -> Answer:
     content = (Path(__file__).parent / "page.html").read_bytes()
     script, style = (_hash(content, tag) for tag in (b"script", b"style"))
     policy = (
-        f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; "
+        f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; img-src blob:; "
         "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
     )
     headers = [

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
 from lepton_jupyter.formats.packing import (
@@ -24,6 +23,7 @@ from lepton_jupyter.formats.packing import (
 )
 from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.formats.values import describe
+from lepton_jupyter.serving import pictures
 from lepton_jupyter.serving.answers import Answer, decode_error, json_answer, refused, unfit
 from lepton_jupyter.serving.release import Release
 from lepton_jupyter.serving.scorer import Outputs
@@ -41,11 +41,14 @@ class Asked(NamedTuple):
         What the id column held.
     write : callable
         Returns the answer for outputs and a request id.
+    hashes : list of str or None
+        Of images: sha256 of each as it was sent.
     """
 
-    rows: Packed | NDArray[np.float32]
+    rows: Packed | NDArray[Any]
     ids: list[Any] | None
     write: Callable[[Outputs, str], Answer]
+    hashes: list[str] | None = None
 
 
 def read(release: Release, body: bytes) -> Asked:
@@ -56,20 +59,49 @@ def read(release: Release, body: bytes) -> Asked:
     HttpError
         400 for broken JSON, 413 for too many rows, 422 for rows that do not fit the schema.
     """
-    rows, ids = release.reader.read(body) or _read_carefully(release, body)
+    found = release.reader.read(body)
+    if found is None:
+        return _read_carefully(release, body)
+    rows, ids = found
     check_count(count_rows(rows), release.config.max_rows)
     return Asked(rows, ids, partial(write_rows, release, ids))
 
 
-def _read_carefully(release: Release, body: bytes) -> tuple[Packed | NDArray[np.float32], list[Any] | None]:
+def read_image(release: Release, body: bytes) -> Asked:
+    """Read a body that is one JPEG or PNG file.
+
+    Raises
+    ------
+    HttpError
+        415 where the model takes none, 400 for what is no image that is taken.
+    """
+    image = release.schema.image
+    if image is None:
+        raise refused(415, "This model takes no image files.", describe_columns(release.schema))
+    try:
+        return asked_of(release, pictures.read_rows(image, [body]))
+    except PackingError as error:
+        raise refused(400, f"The body is no image that is taken: {error.faults[0].message}.") from error
+
+
+def asked_of(release: Release, sent: pictures.Sent) -> Asked:
+    """Return the request for images that were read."""
+    return Asked(sent.pixels, sent.ids, partial(write_rows, release, sent.ids), sent.hashes)
+
+
+def _read_carefully(release: Release, body: bytes) -> Asked:
     try:
         document = _decode(body)
     except (ValueError, RecursionError) as error:
         raise decode_error(error, body) from error
     try:
-        return _read(release.schema, document, release.config.max_rows)
+        if release.schema.image is not None:
+            return asked_of(release, pictures.from_document(release.schema, document, release.config.max_rows))
+        rows, ids = _read(release.schema, document, release.config.max_rows)
     except PackingError as error:
         raise unfit(error) from error
+    check_count(count_rows(rows), release.config.max_rows)
+    return Asked(rows, ids, partial(write_rows, release, ids))
 
 
 def write_rows(release: Release, ids: list[Any] | None, outputs: Outputs, request_id: str) -> Answer:
@@ -101,7 +133,7 @@ def check_count(n_rows: int, max_rows: int) -> None:
         )
 
 
-def _read(schema: Schema, document: Any, max_rows: int) -> tuple[Packed | NDArray[np.float32], list[Any] | None]:
+def _read(schema: Schema, document: Any, max_rows: int) -> tuple[Packed | NDArray[Any], list[Any] | None]:
     if schema.tensor_shape is not None:
         tensor = pack_tensor(schema, document["rows"] if _is_only(document, "rows", list) else document)
         check_count(len(tensor), max_rows)

@@ -36,6 +36,7 @@ class EndpointProtocol(HttpToolsProtocol):
         self._is_head_too_large = False
         self._quiet_since = 0.0
         self._looking: asyncio.TimerHandle | None = None
+        self._is_leaving = False
 
     # -- the connection
 
@@ -61,6 +62,13 @@ class EndpointProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self._looking = self.loop.call_later(max(left_s, 1.0), self._look)
+
+    def leave(self) -> None:
+        """Answer one more request, in which the client is told that the connection ends with it."""
+        self._is_leaving = True
+        self._is_free = lambda: False  # type: ignore[method-assign]  # no look at a flag on the short way
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
 
     # -- a request
 
@@ -138,6 +146,8 @@ class EndpointProtocol(HttpToolsProtocol):
         for name, value in headers:
             super().on_header(name, value)
         super().on_headers_complete()
+        if self._is_leaving and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""

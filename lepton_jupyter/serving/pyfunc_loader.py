@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import importlib
 import json
 import os
 import tempfile
@@ -17,6 +19,8 @@ import onnxruntime as ort
 
 SENTINEL = "\u2400missing"  # what a missing string travels as (formats/schema.py)
 CHUNK_ROWS = 8192
+CHUNK_TOKENS, CHARS_A_TOKEN = 2**16, 32  # as serving/text.py has them
+TEXTS = ("string", "text")
 _WANTED = {"number": "numbers", "integer": "whole numbers", "boolean": "booleans (or 0 and 1)", "datetime": "dates"}
 
 
@@ -38,6 +42,8 @@ class Model:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", empty)
             graph = _read(folder, "graph.onnx", hashes)
             self.session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        has_prose = any(column["kind"] == "text" for column in self.schema.get("columns", []))
+        self.reader = _Reader(_read(folder, "tokenizer.json", hashes), self.schema) if has_prose else None
         self.inputs = [given.name for given in self.session.get_inputs()]
         self.output = "prediction" if self.schema.get("task") == "regression" else "probability"
 
@@ -48,7 +54,8 @@ class Model:
         ----------
         model_input : pandas.DataFrame
             Columns in any order; those that the model does not use (target, id, ignored) are passed over. For a model
-            of tensors: an array [N, ...].
+            of tensors: an array [N, ...]. For one of images: a column ``image`` (or a list) of files, as their bytes or
+            in base64; or pixels, an array [N, C, H, W] of 0 to 255.
         params : dict, optional
             Not used; MLflow may hand it over.
 
@@ -57,19 +64,24 @@ class Model:
         ValueError
             If a column is missing, unknown or of another kind; it is named.
         """
+        if self.schema.get("image") is not None:
+            tensor, names = _images(model_input, self.schema)
+            return self._table(self._run({"tensor": tensor}, len(tensor)), names)
         if self.schema.get("tensor_shape") is not None:
             tensor = np.asarray(model_input, dtype=np.float32).reshape(-1, *self.schema["tensor_shape"])
             return self._table(self._run({"tensor": tensor}, len(tensor)), {})
         frame = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame(model_input)
         self._check_columns([str(name) for name in frame.columns])
         columns = self.schema.get("columns", [])
-        numbers = [_numbers(frame[column["name"]], column) for column in columns if column["kind"] != "string"]
-        texts = [_texts(frame[column["name"]], column) for column in columns if column["kind"] == "string"]
+        numbers = [_numbers(frame[column["name"]], column) for column in columns if column["kind"] not in TEXTS]
+        texts = {kind: [_texts(frame[one["name"]], one) for one in columns if one["kind"] == kind] for kind in TEXTS}
         feed: dict[str, Any] = {}
         if numbers:
             feed["num"] = np.column_stack(numbers)
-        if texts:
-            feed["txt"] = np.column_stack(texts)
+        if texts["string"]:
+            feed["txt"] = np.column_stack(texts["string"])
+        if texts["text"]:
+            feed["text"] = np.column_stack(texts["text"])
         name = self.schema.get("id_column")
         ids = {name: frame[name].reset_index(drop=True)} if name is not None and name in frame.columns else {}
         return self._table(self._run(feed, len(frame)), ids)
@@ -85,10 +97,13 @@ class Model:
             raise ValueError(f"The model knows no columns {', '.join(unknown)}. It wants: {', '.join(names)}.")
 
     def _run(self, feed: dict[str, Any], n_rows: int) -> Any:
-        parts = [
-            self.session.run([self.output], {name: feed[name][at : at + CHUNK_ROWS] for name in self.inputs})[0]
-            for at in range(0, n_rows, CHUNK_ROWS)
-        ]
+        size = CHUNK_ROWS if self.reader is None else self.reader.chunk_rows
+        parts = []
+        for at in range(0, n_rows, size):
+            given = {name: values[at : at + size] for name, values in feed.items()}
+            if self.reader is not None:
+                given["tokens"] = self.reader.tokens(given["text"])
+            parts.append(self.session.run([self.output], {name: given[name] for name in self.inputs})[0])
         width = len(self.schema.get("classes", ())) or max(1, len(self.schema.get("targets", ())))
         return np.concatenate(parts).reshape(n_rows, -1) if parts else np.empty((0, width), np.float32)
 
@@ -100,13 +115,37 @@ class Model:
         classes = self.schema["classes"]
         if len(classes) == 2:
             positive = classes.index(self.schema["positive"]) if self.schema.get("positive") is not None else 1
-            codes = np.where(raw[:, positive] >= 0.5, positive, 1 - positive)
+            codes = np.where(raw[:, positive] >= self.schema.get("threshold", 0.5), positive, 1 - positive)
         else:
             codes = raw.argmax(axis=1)
         labels = [_label(text, self.schema.get("class_kind", "string")) for text in classes]
         table["prediction"] = [labels[code] for code in codes]
         shares = raw.astype(np.float64).T
         return pd.DataFrame({**table, **{f"probability_{c}": p for c, p in zip(classes, shares, strict=True)}})
+
+
+class _Reader:
+    """The bundle's tokenizer, as serving/text.py has it."""
+
+    def __init__(self, content: bytes, schema: dict[str, Any]) -> None:
+        from tokenizers import Tokenizer
+
+        self.max_tokens = int(schema["max_tokens"])
+        n_columns = sum(column["kind"] == "text" for column in schema["columns"])
+        self.chunk_rows = max(1, CHUNK_TOKENS // (n_columns * self.max_tokens))
+        self.tokenizer = Tokenizer.from_str(content.decode())
+        self.tokenizer.encode_special_tokens = True
+        self.tokenizer.enable_truncation(self.max_tokens)
+
+    def tokens(self, texts: Any) -> Any:
+        """Return the tokens of texts [N, n]: int64 [N, n, max_tokens], 0 behind a text's end."""
+        found = np.zeros((*texts.shape, self.max_tokens), np.int64)
+        most = self.max_tokens * CHARS_A_TOKEN
+        for at in range(texts.shape[1]):
+            read = ["" if text == SENTINEL else text[:most] for text in texts[:, at].tolist()]
+            for row, encoding in enumerate(self.tokenizer.encode_batch_fast(read)):
+                found[row, at, : len(encoding.ids)] = encoding.ids
+        return found
 
 
 def _read(folder: Path, name: str, hashes: dict[str, str]) -> bytes:
@@ -116,6 +155,32 @@ def _read(folder: Path, name: str, hashes: dict[str, str]) -> bytes:
     if hashlib.sha256(content).hexdigest() != hashes[name]:
         raise ValueError(f"{name} is not what the bundle's manifest says: it was changed.")
     return content
+
+
+def _images(given: Any, schema: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return pixels uint8 [N, C, H, W], and the column of names where there is one. No path is ever opened."""
+    if isinstance(given, np.ndarray) and given.ndim == len(schema["tensor_shape"]) + 1:
+        values = given.astype(np.uint8)
+        if (values != given).any() or list(values.shape[1:]) != list(schema["tensor_shape"]):
+            raise ValueError(f"Pixels are whole numbers from 0 to 255, [N, {schema['tensor_shape']}].")
+        return values, {}
+    decode = importlib.import_module("lepton_pixels").decode  # beside this file, as `formats/pixels.py` is with us
+    frame = given if isinstance(given, pd.DataFrame) else pd.DataFrame({"image": list(given)})
+    if "image" not in frame.columns:
+        raise ValueError(f"The column 'image' is missing; there are: {', '.join(map(str, frame.columns))}.")
+    size = {name: schema["image"][name] for name in ("height", "width", "channels")}
+    rows = np.empty((len(frame), *schema["tensor_shape"]), np.uint8)
+    for place, value in enumerate(frame["image"]):
+        if not isinstance(value, (str, bytes)):
+            wanted = "a file's bytes, or text in base64, is wanted"
+            raise ValueError(f"Column 'image', row {place}: {wanted}.")  # noqa: TRY004  as all faults of rows
+        try:
+            is_file = isinstance(value, bytes) and value.startswith((b"\xff\xd8\xff", b"\x89PNG"))
+            rows[place] = decode(value if is_file else base64.b64decode(value, validate=True), **size)
+        except ValueError as error:
+            raise ValueError(f"Column 'image', row {place}: {error}.") from error
+    name = str(schema.get("id_column"))
+    return rows, {name: frame[name].reset_index(drop=True)} if name in frame.columns else {}
 
 
 def _label(text: str, kind: str) -> Any:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lepton_jupyter.formats.packing import Packed, dropped_columns
 from lepton_jupyter.formats.schema import SENTINEL, ColumnKind, Schema
-from lepton_jupyter.formats.values import RefusedError, read_datetime
+from lepton_jupyter.formats.values import MAX_TEXT, RefusedError, read_datetime
 
 Read = tuple[Packed, list[Any] | None]
 
@@ -24,6 +24,7 @@ _TYPES: dict[ColumnKind, Any] = {
     "boolean": bool | float | None,
     "datetime": float | str | None,
     "string": str | None,
+    "text": str | None,
 }
 _FORM = re.compile(rb'\s*(?:(\[)|\{\s*"(rows|columns)"\s*:)')
 
@@ -46,6 +47,7 @@ class RowReader:
         self._has_id = bool(extra) and extra[0] == schema.id_column
         self._whole = [place for place, column in enumerate(schema.num) if column.kind == "integer"]
         self._zero_or_one = [place for place, column in enumerate(schema.num) if column.kind == "boolean"]
+        self._has_prose = bool(schema.prose)
         self._dates = [place for place, column in enumerate(schema.num) if column.kind == "datetime"]
         row: Any = _struct("Row", names, [_TYPES[column.kind] for column in columns], extra, Any)
         table: Any = _struct("Table", names, [_list_of(_TYPES[column.kind]) for column in columns], extra, list[Any])
@@ -86,6 +88,8 @@ class RowReader:
             for place, row in enumerate(rows):
                 texts = row[n_num:n_columns]
                 if SENTINEL in texts:
+                    return None
+                if self._has_prose and any(text is not None and len(text) > MAX_TEXT for text in texts):
                     return None
                 txt[place] = [SENTINEL if text is None else text for text in texts] if None in texts else texts
         return Packed(num, txt), self._ids(rows)

@@ -13,6 +13,7 @@ from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.bundle import open_bundle
 from lepton_jupyter.formats.endpoint import EndpointConfig
 from lepton_jupyter.formats.schema import Schema
+from lepton_jupyter.serving.pictures import check_decoder
 from lepton_jupyter.serving.reading import RowReader
 from lepton_jupyter.serving.scorer import Scorer
 
@@ -97,6 +98,9 @@ def load(config: EndpointConfig) -> Release:
     LeptonError
         If the bundle is not there, was changed, or does not run.
     """
-    scorer = Scorer(open_bundle(Path(config.bundle), config.manifest_hash))
+    bundle = open_bundle(Path(config.bundle), config.manifest_hash)
+    scorer = Scorer(bundle)
     scorer.warm()
+    if scorer.schema.image is not None:
+        check_decoder(bundle.card.parity)
     return Release(config, scorer, RowReader(scorer.schema))

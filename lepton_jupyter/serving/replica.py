@@ -22,6 +22,7 @@ from lepton_jupyter.serving.metrics import Metrics
 from lepton_jupyter.serving.peers import Peers
 from lepton_jupyter.serving.sharing import BIND_S, PAUSE_S
 from lepton_jupyter.serving.tally import Comparison
+from lepton_jupyter.serving.tls import Certificate
 from lepton_jupyter.serving.trial import Trials
 from lepton_jupyter.serving.turns import TrialsByTurns
 
@@ -65,7 +66,7 @@ class Replica:
         """Whether a configuration has room for it."""
         return self.number <= config.replicas
 
-    async def bind(self, config: EndpointConfig) -> Listener:
+    async def bind(self, config: EndpointConfig, *, before: Listener | None = None) -> Listener:
         """Return a listener on the port; a port that is to be shared may be another's alone for a moment.
 
         Shared with others of this endpoint only: where none of them has the port, it must be free.
@@ -73,15 +74,17 @@ class Replica:
         Raises
         ------
         LeptonError
-            If the port cannot be had.
+            If the port cannot be had, or the certificate cannot be used.
         """
+        port = config.port or (before.port if before is not None else 0)
+        tls = Certificate.of(config.options)
         if config.replicas == 1:
-            return Listener(config.host, config.port)
+            return Listener(config.host, port, tls=tls, before=before)
         deadline = asyncio.get_running_loop().time() + BIND_S
         while True:
             try:
-                is_first = not self._is_ours(config.port)
-                listener = Listener(config.host, config.port, is_shared=True, is_first=is_first)
+                is_first = not self._is_ours(port)
+                listener = Listener(config.host, port, tls=tls, before=before, is_shared=True, is_first=is_first)
             except LeptonError:
                 if asyncio.get_running_loop().time() > deadline:
                     raise

@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.bundle import GRAPH, Bundle
 from lepton_jupyter.formats.packing import Packed, count_rows, pack_rows
+from lepton_jupyter.formats.predicted import decide
 from lepton_jupyter.formats.schema import Schema
+from lepton_jupyter.serving.text import reader_of
 
 CHUNK_ROWS = 8192  # bounds the memory of what lies between a graph's nodes
+CHUNK_PIXELS = 2**21
 LOG_ERRORS_ONLY = 3
 QUICK_S = 5e-3  # a run so short is timed a few more times
 SEVERAL = 64  # rows of the second run that is timed
@@ -69,6 +72,8 @@ class Scorer:
                 "Its predictions on its own splits are stored; other rows need a version that can be exported.",
                 code="refused",
             )
+        self._reader = reader_of(bundle)
+        self._chunk_rows = CHUNK_ROWS if self._reader is None else self._reader.chunk_rows
         self._session = _open(bundle, threads)
         self._inputs = tuple(given.name for given in self._session.get_inputs())
         self._output = "prediction" if self.schema.task == "regression" else "probability"
@@ -78,6 +83,7 @@ class Scorer:
                 f"The graph of bundle '{bundle.root.name}' gives {', '.join(names)}; '{self._output}' is wanted.",
                 code="failed",
             )
+        self.chunk_rows = chunk_rows(self.schema)  # scored at once
         self._labels = [_LABELS[self.schema.class_kind](label) for label in self.schema.classes]
         self._columns = self._column_names()
         self._record = _struct(self._columns)
@@ -90,13 +96,10 @@ class Scorer:
         """Return about how long a run of so many rows takes; infinity where `warm` did not find it quick."""
         return self._run_s + self._row_s * n_rows
 
-    def score(self, rows: Packed | NDArray[np.float32]) -> Outputs:
-        """Score packed rows (for a model of tensors: float32 [N, \\*shape]).
-
-        The binary decision is the positive class where its probability is at least 0.5; else the most probable class.
-        """
+    def score(self, rows: Packed | NDArray[Any]) -> Outputs:
+        """Score packed rows (for a model of tensors: float32 [N, \\*shape]; of images: uint8), and decide."""
         n_rows = count_rows(rows)
-        parts = [self._run(rows, start) for start in range(0, n_rows, CHUNK_ROWS)]
+        parts = [self._run(rows, start) for start in range(0, n_rows, self.chunk_rows)]
         width = len(self.schema.classes) if self._output == "probability" else max(1, len(self.schema.targets))
         raw = np.concatenate(parts) if len(parts) > 1 else parts[0] if parts else np.empty((0, width), np.float32)
         if self._output == "prediction":
@@ -145,8 +148,9 @@ class Scorer:
             If the graph does not run on rows of its own schema, or gives other columns than the schema names.
         """
         if self.schema.tensor_shape is not None:
-            row: Packed | NDArray[np.float32] = np.zeros((1, *self.schema.tensor_shape), np.float32)
-            several: Packed | NDArray[np.float32] = np.repeat(row, SEVERAL, axis=0)
+            kind = np.float32 if self.schema.image is None else np.uint8
+            row: Packed | NDArray[Any] = np.zeros((1, *self.schema.tensor_shape), kind)
+            several: Packed | NDArray[Any] = np.repeat(row, SEVERAL, axis=0)
         else:
             example = {column.name: self.schema.example.get(column.name) for column in self.schema.columns}
             row, several = pack_rows(self.schema, [example]), pack_rows(self.schema, [example] * SEVERAL)
@@ -154,7 +158,7 @@ class Scorer:
             for rows in (row, several):
                 self.table(self.score(rows))
             one_s = self._fastest(row)
-            if one_s < QUICK_S:
+            if one_s < QUICK_S and self._reader is None:  # how long a text takes is known by the text alone
                 several_s = self._fastest(several)
                 self._row_s = max(0.0, several_s - one_s) / (SEVERAL - 1)
                 self._run_s = max(0.0, one_s - self._row_s)
@@ -163,7 +167,7 @@ class Scorer:
         except Exception as error:  # whatever the runtime says of a graph: it is refused, with its words
             raise LeptonError(f"The graph does not run on its example row: {error}", code="failed") from error
 
-    def _fastest(self, rows: Packed | NDArray[np.float32]) -> float:
+    def _fastest(self, rows: Packed | NDArray[Any]) -> float:
         """Return the seconds of a run: of the quickest of five where it is quick."""
         best = float("inf")
         for _ in range(5):
@@ -174,28 +178,29 @@ class Scorer:
                 break
         return best
 
-    def _run(self, rows: Packed | NDArray[np.float32], start: int) -> NDArray[np.float32]:
+    def _run(self, rows: Packed | NDArray[Any], start: int) -> NDArray[np.float32]:
         feed: dict[str, NDArray[Any]]
         if isinstance(rows, Packed):
-            end = start + CHUNK_ROWS
+            end = start + self.chunk_rows
             feed = {"num": rows.num[start:end], "txt": rows.txt[start:end]}
+            if self._reader is not None:
+                feed = self._reader.graph_inputs(Packed(feed["num"], feed["txt"]))
         else:
-            feed = {"tensor": rows[start : start + CHUNK_ROWS]}
+            feed = {"tensor": rows[start : start + self.chunk_rows]}
         return self._session.run([self._output], {name: feed[name] for name in self._inputs})[0]
+
+
+def chunk_rows(schema: Schema) -> int:
+    """Return how many rows are scored at once: of images fewer, for a network makes many times as much of each."""
+    if schema.image is None:
+        return CHUNK_ROWS
+    return max(1, min(CHUNK_ROWS, CHUNK_PIXELS // int(np.prod(schema.image.shape))))
 
 
 def _struct(names: Sequence[str]) -> Callable[..., msgspec.Struct]:
     """Return a struct of fields that are called so in JSON."""
     fields = [f"f{place}" for place in range(len(names))]
     return msgspec.defstruct("Record", fields, rename=dict(zip(fields, names, strict=True)), gc=False)
-
-
-def decide(schema: Schema, probability: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the place of the predicted class, int64 [N], for probabilities [N, K]."""
-    if len(schema.classes) != 2:
-        return probability.argmax(axis=1)
-    positive = schema.positive_index
-    return np.where(probability[:, positive] >= 0.5, positive, 1 - positive).astype(np.int64)
 
 
 def _open(bundle: Bundle, threads: int) -> ort.InferenceSession:

@@ -26,7 +26,9 @@ class TensorError(ValueError):
     """Bytes that are not the tensor they are said to be; the text says why."""
 
 
-def read_tensor(raw: bytes | memoryview, datatype: str, shape: Sequence[int]) -> NDArray[Any] | list[str]:
+def read_tensor(
+    raw: bytes | memoryview, datatype: str, shape: Sequence[int], *, is_text: bool = True
+) -> NDArray[Any] | list[str] | list[bytes]:
     """Return the elements of a tensor, flat.
 
     Parameters
@@ -36,6 +38,8 @@ def read_tensor(raw: bytes | memoryview, datatype: str, shape: Sequence[int]) ->
         Of the protocol; one of `DTYPES`, or BYTES.
     shape : sequence of int
         Not negative; of any size.
+    is_text : bool
+        Whether the elements of BYTES are UTF-8, as text; else they are returned as they are.
 
     Raises
     ------
@@ -44,7 +48,8 @@ def read_tensor(raw: bytes | memoryview, datatype: str, shape: Sequence[int]) ->
     """
     n_elements = math.prod(shape)
     if datatype == "BYTES":
-        return _read_texts(raw, n_elements)
+        elements = _read_elements(raw, n_elements)
+        return _texts(elements) if is_text else elements
     dtype = np.dtype(DTYPES[datatype])
     if len(raw) != n_elements * dtype.itemsize:
         raise TensorError(
@@ -58,8 +63,8 @@ def read_tensor(raw: bytes | memoryview, datatype: str, shape: Sequence[int]) ->
     return values.astype(bool)
 
 
-def _read_texts(raw: bytes | memoryview, n_elements: int) -> list[str]:
-    texts: list[str] = []
+def _read_elements(raw: bytes | memoryview, n_elements: int) -> list[bytes]:
+    elements: list[bytes] = []
     at = 0
     while at < len(raw):
         if at + _LENGTH.size > len(raw):
@@ -67,14 +72,21 @@ def _read_texts(raw: bytes | memoryview, n_elements: int) -> list[str]:
         (length,) = _LENGTH.unpack_from(raw, at)
         at += _LENGTH.size
         if at + length > len(raw):
-            raise TensorError(f"element {len(texts)} says {length} bytes; {len(raw) - at} are left")
+            raise TensorError(f"element {len(elements)} says {length} bytes; {len(raw) - at} are left")
+        elements.append(bytes(raw[at : at + length]))
+        at += length
+    if len(elements) != n_elements:
+        raise TensorError(f"{len(elements)} elements are given; {n_elements} are wanted")
+    return elements
+
+
+def _texts(elements: Sequence[bytes]) -> list[str]:
+    texts: list[str] = []
+    for element in elements:
         try:
-            texts.append(str(raw[at : at + length], "utf-8"))
+            texts.append(element.decode())
         except UnicodeDecodeError as error:
             raise TensorError(f"element {len(texts)} is no UTF-8") from error
-        at += length
-    if len(texts) != n_elements:
-        raise TensorError(f"{len(texts)} elements are given; {n_elements} are wanted")
     return texts
 
 

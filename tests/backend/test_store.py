@@ -55,7 +55,7 @@ def test_an_older_file_is_copied_before_it_is_migrated(
     Store(home).close()
     _execute(home, "insert into aliases values (1, 'Net', 'champion', 'aaaa', 1.0, '', 0)")
     (folder / "versions" / "r0099_more.py").write_text(
-        "from alembic import op\nrevision = '0099'\ndown_revision = '0004'\n"
+        "from alembic import op\nrevision = '0099'\ndown_revision = '0005'\n"
         "def upgrade():\n    op.execute('create table more (x)')\n    op.execute('delete from aliases')\n"
     )
     monkeypatch.setattr(tables, "MIGRATIONS", folder)

@@ -1,14 +1,16 @@
 """Requests per second of an endpoint beside a bare server and other libraries', one server process each.
 
-``python -m tests.benchmarks.serve [--rounds 3] [--seconds 6] [--peers PYTHON]``: PYTHON is an interpreter that has
-fastapi, uvicorn, litserve and torch; without it these rows are left out. wrk (Debian's) asks. Ours has been trained
-and deployed from a notebook: token, schema, batching, metrics and request log are on. Contestants take turns; each
-figure is the median of the rounds.
+``python -m tests.benchmarks.serve [--rounds 3] [--seconds 6] [--peers PYTHON]…``: interpreters that have torch and one
+or more of fastapi with uvicorn, litserve, bentoml, mlflow, ray[serve]; whoever is in none of them is left out. wrk
+(Debian's) asks. Ours has been trained and deployed from a notebook: token, schema, batching, metrics and request log
+are on. Contestants take turns; each figure is the median of the rounds. Those that keep many processes busy while
+nobody asks stand beside ours and the bare one only, each in a table of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import re
@@ -20,19 +22,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import numpy as np
+import polars as pl
 import psutil
 from IPython.core.interactiveshell import InteractiveShell
 
 from lepton_jupyter.client.shutdown import shut_down
 from lepton_jupyter.core.paths import EndpointFolder, Home
 
+OURS = "%lepton deploy"
 SERVERS = Path(__file__).parent / "servers"
 COLUMNS = [f"x{place}" for place in range(32)]
 SCRIPT = """
@@ -74,6 +79,13 @@ def binary_body_of(n_rows: int) -> tuple[bytes, dict[str, str]]:
     return said + raw, headers
 
 
+def arrow_body_of(n_rows: int) -> tuple[bytes, dict[str, str]]:
+    """Return the same rows as a stream of Arrow, and the header that goes with it."""
+    sink = io.BytesIO()
+    pl.DataFrame(json.loads(body_of(n_rows))["rows"]).write_ipc_stream(sink)
+    return sink.getvalue(), {"Content-Type": "application/vnd.apache.arrow.stream"}
+
+
 def load(target: Target, body: bytes, *, connections: int, seconds: float) -> Measured:
     """Let wrk ask for some seconds.
 
@@ -109,17 +121,18 @@ def _ms(share: str, said: str) -> float:
 
 
 @contextmanager
-def process(argv: Sequence[str], port: int) -> Iterator[Target]:
+def process(argv: Sequence[str], port: int, *, path: str = "predict", body: bytes | None = None) -> Iterator[Target]:
     """Start a peer and wait until it answers."""
     child = subprocess.Popen(
         argv, cwd=SERVERS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    target = Target(f"http://127.0.0.1:{port}/predict", {}, child.pid)
+    target = Target(f"http://127.0.0.1:{port}/{path}", {}, child.pid)
+    body = body or body_of(1)
     try:
         until = time.monotonic() + 120
         while True:
             try:
-                with urlopen(Request(target.url, body_of(1), {"Content-Type": "application/json"}), timeout=5):
+                with urlopen(Request(target.url, body, {"Content-Type": "application/json"}), timeout=5):
                     break
             except (URLError, OSError):
                 if time.monotonic() > until or child.poll() is not None:
@@ -127,7 +140,9 @@ def process(argv: Sequence[str], port: int) -> Iterator[Target]:
                 time.sleep(0.1)
         yield target
     finally:
-        os.killpg(child.pid, 9)
+        for each in [*psutil.Process(child.pid).children(recursive=True), psutil.Process(child.pid)]:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         child.wait()
 
 
@@ -150,6 +165,34 @@ def litserve(python: str) -> Any:
     """Return the context of a LitServe."""
     port = free_port()
     return process([python, "litserve_torch.py", str(port)], port)
+
+
+def bentoml(python: str) -> Any:
+    """Return the context of a BentoML with one worker."""
+    port = free_port()
+    return process([python, "-m", "bentoml", "serve", "bentoml_torch:Predict", "--port", str(port)], port)
+
+
+def mlflow(python: str) -> Any:
+    """Return the context of an ``mlflow models serve`` with one worker."""
+    port = free_port()
+    return process([python, "mlflow_torch.py", str(port)], port, path="invocations", body=split_body())
+
+
+def ray(python: str) -> Any:
+    """Return the context of a Ray Serve with one replica."""
+    port = free_port()
+    return process([python, "ray_torch.py", str(port)], port)
+
+
+LIGHT = {"FastAPI + torch": ("fastapi", partial(uvicorn, "fastapi_torch:app")), "LitServe": ("litserve", litserve)}
+HEAVY = {"BentoML": ("bentoml", bentoml), "mlflow models serve": ("mlflow", mlflow), "Ray Serve": ("ray", ray)}
+
+
+def who_has(module: str, pythons: Sequence[str]) -> str | None:
+    """Return the first interpreter that has a module beside torch."""
+    code = f"import sys, importlib.util as u; sys.exit(not all(u.find_spec(name) for name in ('torch', {module!r})))"
+    return next((python for python in pythons if subprocess.run([python, "-c", code]).returncode == 0), None)
 
 
 @contextmanager
@@ -187,6 +230,18 @@ def endpoint(name: str) -> Target:
     status = json.loads(folder.status.read_bytes())
     headers = {"Authorization": f"Bearer {folder.token.read_text().strip()}"}
     return Target(f"http://127.0.0.1:{status['port']}/predict", headers, status["pid"])
+
+
+def split_body() -> bytes:
+    """Return one row as MLflow takes it."""
+    (row,) = json.loads(body_of(1))["rows"]
+    return json.dumps({"dataframe_split": {"columns": list(row), "data": [list(row.values())]}}).encode()
+
+
+def memory_mb(pid: int) -> float:
+    """Return the resident memory of a process and its children."""
+    process = psutil.Process(pid)
+    return sum(each.memory_info().rss for each in (process, *process.children(recursive=True))) / 1e6
 
 
 def named_body() -> bytes:
@@ -243,8 +298,12 @@ def compare(
     for name, measured in seen.items():
         per_s, p50, p99 = (statistics.median(values) for values in zip(*measured, strict=True))
         share = statistics.median(a.per_s / b.per_s for a, b in zip(measured, seen["bare uvicorn"], strict=True))
-        rss = psutil.Process(targets[name].pid).memory_info().rss / 1e6
-        print(f"  {name:<26}{per_s:>10,.0f}{per_s * n_rows:>12,.0f}{p50:>9.2f}{p99:>9.2f}{rss:>8.0f}  {share:.2f}×")
+        rss, to_ours = memory_mb(targets[name].pid), ""
+        if name in LIGHT | HEAVY:
+            ratios = [a.per_s / b.per_s for a, b in zip(seen[OURS], measured, strict=True)]
+            to_ours = f"; ours {statistics.median(ratios):.1f}×"
+        figures = f"{per_s:>10,.0f}{per_s * n_rows:>12,.0f}{p50:>9.2f}{p99:>9.2f}{rss:>8.0f}"
+        print(f"  {name:<26}{figures}  {share:.2f}×{to_ours}")
 
 
 def main() -> None:
@@ -252,7 +311,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6)
-    parser.add_argument("--peers", default=os.environ.get("LEPTON_PEERS"))
+    parser.add_argument("--peers", nargs="*", default=os.environ.get("LEPTON_PEERS", "").split())
     asked = parser.parse_args()
     place = Path(tempfile.mkdtemp(prefix="lpb", dir="/tmp"))
     os.environ |= {"LEPTON_HOME": str(place / "home"), "XDG_RUNTIME_DIR": str(place), "LEPTON_WARM": "off"}
@@ -262,10 +321,11 @@ def main() -> None:
                 "bare uvicorn": stack.enter_context(uvicorn("bare:app", sys.executable)),
             }
             mine = stack.enter_context(ours())
-            targets["%lepton deploy"] = mine["bench"]
-            if asked.peers:
-                targets["FastAPI + torch"] = stack.enter_context(uvicorn("fastapi_torch:app", asked.peers))
-                targets["LitServe"] = stack.enter_context(litserve(asked.peers))
+            targets[OURS] = mine["bench"]
+            both = dict(targets)
+            for name, (module, start) in LIGHT.items():
+                if python := who_has(module, asked.peers):
+                    targets[name] = stack.enter_context(start(python))
             for n_rows, connections in ((1, 32), (64, 32), (1, 256)):
                 bodies: dict[str, bytes] = {}
                 more: dict[str, Target] = {}
@@ -274,6 +334,8 @@ def main() -> None:
                     base = mine["bench"]
                     url = base.url.replace("/predict", "/v2/models/bench/infer")
                     more["  binary tensors"] = Target(url, base.headers | headers, base.pid)
+                    bodies["  Arrow"], headers = arrow_body_of(n_rows)
+                    more["  Arrow"] = Target(base.url, base.headers | headers, base.pid)
                 elif connections == 32:
                     bodies["  named, with strings"] = named_body()
                     more["  named, with strings"] = mine["named"]
@@ -281,6 +343,14 @@ def main() -> None:
                     targets | more, bodies, n_rows=n_rows, connections=connections, rounds=asked.rounds,
                     seconds=asked.seconds,
                 )  # fmt: skip
+            for name, (module, start) in HEAVY.items():
+                if python := who_has(module, asked.peers):
+                    with start(python) as target:
+                        bodies = {name: split_body()} if name == "mlflow models serve" else {}
+                        compare(
+                            both | {name: target}, bodies, n_rows=1, connections=32, rounds=asked.rounds,
+                            seconds=asked.seconds,
+                        )  # fmt: skip
             ready_s = start_to_ready(Home.current().endpoint("bench"), 5)
             print(f"\nstart to ready {ready_s:.2f} s")
     finally:

@@ -8,12 +8,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from lepton_jupyter import __version__
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.faces.asker import Asker
 from lepton_jupyter.faces.objects import html
+from lepton_jupyter.faces.objects.asking import lines_for
 from lepton_jupyter.faces.objects.curve import curve
 from lepton_jupyter.faces.objects.dataset import DatasetCard
 from lepton_jupyter.faces.objects.evaluation import Evaluation
@@ -25,7 +27,7 @@ from lepton_jupyter.faces.objects.version import Endpoint, Version
 from lepton_jupyter.faces.objects.when import span
 from lepton_jupyter.formats.evaluation import Comparison, EvaluationRecord, Interval, Requirement
 from lepton_jupyter.formats.records import DatasetRecord, Finding
-from lepton_jupyter.formats.schema import Column, Schema
+from lepton_jupyter.formats.schema import Column, ImageInput, Schema
 from lepton_jupyter.formats.views import BesideView, EndpointView, Failure, Release, RunView, VersionView
 
 EVIL = "<script>alert('x')</script>"
@@ -130,6 +132,35 @@ def _things(tmp_path: Path) -> list[Any]:
     table = Table("runs", [1], columns=("a", EVIL), rows=[(EVIL, 0.25)], pills=("a",))
     endpoint_card = Endpoint(endpoint, asker, example={EVIL: "it's"})
     return [_dataset(), _evaluation(), Version(version, asker), endpoint_card, table, Text(EVIL)]
+
+
+def test_a_card_of_images_shows_them_under_their_class() -> None:
+    record = msgspec.structs.replace(
+        _dataset().record,
+        schema=Schema(columns=(), targets=("class",), tensor_shape=(3, 24, 32),
+                      image=ImageInput(height=24, width=32, channels=3)),
+    )  # fmt: skip
+    card = DatasetCard(record, strips={EVIL: b"\x89PNG"})._repr_mimebundle_()
+    assert 'src="data:image/png;base64,iVBORw=="' in card["text/html"]
+    assert EVIL not in card["text/html"] and "32x24 RGB" in card["text/html"]
+    assert "images: 32x24 RGB" in card["text/plain"] and "images of 32x24 RGB" in DatasetCard(record)._line()
+
+
+def test_an_endpoint_of_files_or_arrays_says_how_it_is_asked(tmp_path: Path) -> None:
+    view = EndpointView(
+        name="e", state="ready", version="Net@3", model="Net", run_id="ab12", url="http://127.0.0.1:1", port=1,
+        token_path="/a b/token", folder="", created_at=1.0,
+    )  # fmt: skip
+    image = Schema(columns=(), tensor_shape=(3, 24, 32), image=ImageInput(height=24, width=32, channels=3))
+    (line,) = lines_for(view, image, Path("/my photos/leaf.jpg"))
+    assert line.endswith("-H 'Content-Type: image/jpeg' --data-binary '@/my photos/leaf.jpg'")
+    assert lines_for(view, image, None)[0].endswith("-H 'Content-Type: image/png' --data-binary @picture.png")
+    card = Endpoint(view, _asker(tmp_path), asking=lines_for(view, image, None))
+    assert card.curl == line.replace("image/jpeg", "image/png").replace("'@/my photos/leaf.jpg'", "@picture.png")
+    arrays = lines_for(view, Schema(columns=(), tensor_shape=(2, 5)), None)
+    assert "rows = np.zeros((1, 2, 5), np.float32)" in arrays[1]
+    assert Endpoint(view, _asker(tmp_path), asking=arrays).asking == arrays
+    assert lines_for(view, Schema(columns=(Column(name="n", kind="number"),)), None) == []
 
 
 def test_every_card_is_escaped_and_needs_no_script(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from tornado.httpclient import HTTPClientError
 
 from lepton_jupyter.client.client import Client
 from lepton_jupyter.core.paths import Home
+from lepton_jupyter.formats.endpoint import Options
 from lepton_jupyter.formats.views import DeployRequest, EndpointView
+from tests.serving.certificates import write_certificate
 
 pytestmark = pytest.mark.slow
 
@@ -63,6 +66,27 @@ async def test_an_endpoint_answers_while_the_backend_is_away(
     await asyncio.to_thread(Client(home).stop_backend)
     assert (await ask("endpoints/door/healthz")).code == 200
     assert not home.runtime().socket.exists()
+
+
+async def test_an_endpoint_with_tls_answers_under_the_base_url_also_when_its_certificate_was_renewed(
+    ask: Callable[..., Any], deploy: Callable[..., Any], home: Home, tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    await deploy()
+    cert, key = write_certificate(tmp_path / "tls", names=("model.example.org",))
+    options = Options(tls_cert=str(cert), tls_key=str(key))
+    request = DeployRequest(name="door", model="Net@1", force="a test", options=options)
+    view = await asyncio.to_thread(Client(home).deploy, request)
+    assert view.url.startswith("https://")
+    assert json.loads((await ask("endpoints/door")).body)["endpoint"] == "door"
+    write_certificate(tmp_path / "tls", names=("model.example.org",))
+    shown = home.endpoint("door").certificate
+    await asyncio.to_thread(eventually, lambda: shown.read_text() == cert.read_text())
+    kind = {"Content-Type": "application/json"}
+    answer = await ask("endpoints/door/predict", "POST", body=json.dumps({"rows": [ROW]}), headers=kind)
+    assert answer.code == 200, answer.body
+    write_certificate(tmp_path / "stranger")
+    shown.write_text((tmp_path / "stranger" / "cert.pem").read_text())  # another certificate than it shows
+    assert (await ask("endpoints/door/healthz")).code == 502
 
 
 async def test_a_body_that_is_too_large_is_refused_before_it_is_read(

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from lepton_jupyter.core.errors import LeptonError
@@ -21,6 +22,9 @@ from lepton_jupyter.formats.bundle import GRAPH, encode
 from lepton_jupyter.formats.endpoint import EndpointConfig, Options
 from lepton_jupyter.formats.requestlog import read_segment, segments
 from lepton_jupyter.serving.container import EXIT_NO_RELEASE, EXIT_REFUSED, LOCK, prepare
+from lepton_jupyter.serving.tls import trusting
+from lepton_jupyter.stages.deploy.export.context import READY
+from tests.serving.certificates import write_certificate
 from tests.serving.graphs import ROW, make_bundle
 
 TOKEN = "a-token-for-a-container"
@@ -153,12 +157,69 @@ def test_a_file_holds_one_token_a_line(environment: dict[str, str], tmp_path: Pa
     (tmp_path / "tokens").write_text(f"\n{TOKEN}\n second \n")
     folder = prepare(environment | {"LEPTON_TOKEN": "", "LEPTON_TOKEN_FILE": str(tmp_path / "tokens")})
     config = json.loads(folder.config.read_bytes())
-    assert len(config["token_hashes"]) == 2
+    assert [token["name"] for token in config["tokens"]] == ["line2", "line3"]
     assert TOKEN not in folder.config.read_text() + folder.token.read_text()
     assert str(tmp_path / "tokens") in folder.token.read_text()
     (tmp_path / "tokens").write_text("\n")
     with pytest.raises(LeptonError, match="There is no token in"):
         prepare(environment | {"LEPTON_TOKEN": "", "LEPTON_TOKEN_FILE": str(tmp_path / "tokens")})
+
+
+def test_a_line_says_scopes_behind_its_token(environment: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    environment |= {"LEPTON_TOKEN": "", "LEPTON_TOKEN_FILE": str(path)}
+    path.write_text("all\nshop infer\ngraphs infer, read\n")
+    config = msgspec.json.decode(prepare(environment).config.read_bytes(), type=EndpointConfig)
+    assert [token.scopes for token in config.let_in()] == [("admin",), ("infer",), ("infer", "read")]
+    path.write_text("two words")
+    with pytest.raises(LeptonError, match="behind the token in line 1") as refused:
+        prepare(environment)
+    assert "words" not in str(refused.value)
+
+
+@pytest.mark.slow
+def test_a_token_file_and_a_certificate_that_are_mounted_anew_are_taken(
+    environment: dict[str, str], start: Callable[..., Any], tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    port, path = int(environment["LEPTON_PORT"]), tmp_path / "tokens"
+    pair = write_certificate(tmp_path / "tls")
+    path.write_text("first infer\n")
+    names = {"LEPTON_TOKEN": "", "LEPTON_TOKEN_FILE": str(path)}
+    process = start({**environment, **names, "LEPTON_TLS_CERT": str(pair[0]), "LEPTON_TLS_KEY": str(pair[1])})
+    certificate = tmp_path / "state" / "certificate.pem"
+
+    def status(word: str, where: str = "/v2") -> int:
+        assert process.poll() is None, process.communicate()[1].decode()
+        try:
+            context = trusting(certificate.read_text())
+            connection = HTTPSConnection("127.0.0.1", port, timeout=30, context=context)
+            connection.request("GET", where, headers={"Authorization": f"Bearer {word}"})
+            return connection.getresponse().status
+        except OSError:
+            return 0
+
+    eventually(lambda: status("first") == 200, what="it answers by TLS")
+    assert (status("first", "/metrics"), status("second")) == (403, 401)
+    probe = {**environment, "LEPTON_TLS_CERT": str(pair[0])}
+    subprocess.run([sys.executable, "-c", READY], env=probe, check=True)  # as its own health check asks
+    path.write_text("second read\n")
+    eventually(lambda: status("second", "/metrics") == 200 and status("first") == 401)
+    path.write_text("third nonsense\n")
+    said = iter(process.stderr.readline, b"")
+    assert b"third" not in next(line for line in said if b"Who was let in before is let in" in line)
+    write_certificate(tmp_path / "tls")
+    eventually(lambda: certificate.read_text() == pair[0].read_text() and status("second") == 200)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 0
+
+
+def test_a_certificate_comes_with_its_key(environment: dict[str, str], tmp_path: Path) -> None:
+    cert, _ = write_certificate(tmp_path / "one")
+    with pytest.raises(LeptonError, match="LEPTON_TLS_CERT is set without LEPTON_TLS_KEY"):
+        prepare(environment | {"LEPTON_TLS_CERT": str(cert)})
+    _, other = write_certificate(tmp_path / "two")
+    with pytest.raises(LeptonError, match="does not belong"):
+        prepare(environment | {"LEPTON_TLS_CERT": str(cert), "LEPTON_TLS_KEY": str(other)})
 
 
 def test_without_a_folder_to_write_to_one_is_made_that_goes_with_the_container(

@@ -32,7 +32,7 @@ def test_the_document_names_columns_outputs_and_every_refusal(server: Server) ->
     assert schemas["Row"]["required"] == ["age", "island", "children"]
     assert set(schemas["Row"]["properties"]) == {"age", "island", "children", "patient", "remark"}
     assert set(schemas["Prediction"]["required"]) == {"prediction", "probability_no", "probability_yes"}
-    refusals = {"400", "401", "404", "408", "413", "415", "422", "429", "500", "503", "504"}
+    refusals = {"400", "401", "403", "404", "408", "413", "415", "422", "429", "500", "503", "504"}
     assert set(document["paths"]["/predict"]["post"]["responses"]) == {"200"} | refusals
     assert "/v2/models/diagnosis/infer" in document["paths"]
     assert server.ask("GET", "/openapi.json", token=None)[0] == 401

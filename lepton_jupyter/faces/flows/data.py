@@ -31,7 +31,16 @@ def _added(asker: Asker, spec: Data, value: Any) -> DatasetCard:
     from lepton_jupyter.stages.data.store import Store
 
     record, is_new = add(asker.home, spec, value)
-    return DatasetCard(record, versions=_numbers(Store(asker.home), record.name), is_new=is_new)
+    return _card(Store(asker.home), record, is_new=is_new)
+
+
+def _card(store: Any, record: DatasetRecord, *, is_new: bool | None = None) -> DatasetCard:
+    strips = None
+    if record.schema.image is not None:
+        from lepton_jupyter.stages.data.thumbnails import strips as strips_of
+
+        strips = strips_of(store.open(f"{record.name}@{record.version}"))
+    return DatasetCard(record, versions=_numbers(store, record.name), is_new=is_new, strips=strips)
 
 
 def _numbers(store: Any, name: str) -> list[int]:
@@ -43,8 +52,7 @@ def card_of(asker: Asker, ref: str) -> DatasetCard:
     from lepton_jupyter.stages.data.store import Store
 
     store = Store(asker.home)
-    record = store.record(ref)
-    return DatasetCard(record, versions=_numbers(store, record.name))
+    return _card(store, store.record(ref))
 
 
 def _variable(asker: Asker, source: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lepton_jupyter.core.errors import LeptonError
@@ -12,9 +13,9 @@ from lepton_jupyter.core.names import check_name, parse
 from lepton_jupyter.faces.asker import Asker
 from lepton_jupyter.faces.flows.evaluate import judge
 from lepton_jupyter.faces.flows.meaning import find_version
+from lepton_jupyter.faces.objects.asking import lines_for
 from lepton_jupyter.faces.objects.version import Endpoint
 from lepton_jupyter.formats.bundle import open_bundle
-from lepton_jupyter.formats.endpoint import Options
 from lepton_jupyter.formats.views import DeployRequest, EndpointView, VersionView
 from lepton_jupyter.stages.deploy.spec import Deploy
 from lepton_jupyter.stages.evaluate.spec import Evaluate
@@ -22,15 +23,18 @@ from lepton_jupyter.stages.evaluate.spec import Evaluate
 
 def deploy(asker: Asker, spec: Deploy, objects: Mapping[str, Any]) -> Endpoint:
     """Serve a version as an endpoint, or beside its live version, and return it when it is ready."""
+    from lepton_jupyter.stages.deploy.doors import options_of
+
     name = check_name(spec.as_, "endpoint")
     _check_beside(asker, spec)
+    options = options_of(spec)
     version = allowed_version(asker, spec.model, force=spec.force)
     ref = parse(spec.model)
     model = f"{version.model}@{ref.alias}" if ref.alias else version.ref
     request = DeployRequest(
         name=name, model=model, port=spec.port, force=spec.force, who=who(), canary=spec.canary,
         canary_requests=spec.canary_requests, canary_seconds=spec.canary_seconds, is_shadow=spec.shadow,
-        options=Options(replicas=spec.replicas),
+        options=options,
     )  # fmt: skip
     return endpoint_of(asker, asker.client.deploy(request))
 
@@ -93,13 +97,27 @@ def who() -> str:
 
 def endpoint_of(asker: Asker, view: EndpointView) -> Endpoint:
     """Return the endpoint with a real-looking row for its curl line."""
-    return Endpoint(view, asker, example=_example(asker, view))
-
-
-def _example(asker: Asker, view: EndpointView) -> dict[str, Any]:
     try:
-        schema = open_bundle(asker.home.bundles / view.run_id).schema
+        bundle = open_bundle(asker.home.bundles / view.run_id)
+        schema = bundle.schema
+        picture = _a_picture(asker, bundle.card.trained_on) if schema.image is not None else None
     except LeptonError:
-        return {}
+        return Endpoint(view, asker)
     names = {column.name for column in schema.columns}
-    return {key: value for key, value in schema.example.items() if key in names}
+    example = {key: value for key, value in schema.example.items() if key in names}
+    return Endpoint(view, asker, example=example, asking=lines_for(view, schema, picture))
+
+
+def _a_picture(asker: Asker, dataset: str | None) -> Path | None:
+    """Return a file of a dataset of images that is there, of its last split; None where there is none."""
+    from lepton_jupyter.stages.data.images import PATH, root_of
+    from lepton_jupyter.stages.data.store import Store
+
+    if dataset is None:
+        return None
+    try:
+        found = Store(asker.home).open(dataset)
+        path = root_of(found.record) / found.head(found.splits()[-1])[PATH][0]
+    except (LeptonError, OSError):  # deleted meanwhile
+        return None
+    return path if path.is_file() else None

@@ -83,7 +83,7 @@ def _check_rules(asker: Asker, spec: Monitor, endpoint: EndpointView, known: Col
         columns = open_bundle(asker.home.bundles / endpoint.run_id).schema.columns
     except LeptonError:
         columns = None
-    words = {f"unseen({column.name})" for column in columns or () if column.is_text}
+    words = {f"unseen({column.name})" for column in columns or () if column.kind == "string"}
     for text in spec.alert:
         rule = parse_rule(text, known=known, columns=None if columns is None else [column.name for column in columns])
         if columns is not None and rule.check.startswith("unseen(") and rule.check not in words:

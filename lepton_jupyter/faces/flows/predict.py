@@ -13,7 +13,7 @@ from lepton_jupyter.faces.asker import Asker
 from lepton_jupyter.faces.flows.load import open_version
 from lepton_jupyter.faces.flows.meaning import find_version, kinds_of, newest_run
 from lepton_jupyter.formats.bundle import open_bundle
-from lepton_jupyter.formats.schema import Schema
+from lepton_jupyter.formats.schema import ImageInput, Schema
 from lepton_jupyter.formats.views import EndpointView
 from lepton_jupyter.stages.deploy.spec import Predict
 
@@ -75,6 +75,8 @@ def ask_endpoint(asker: Asker, view: EndpointView, rows: Any) -> Any:
     import httpx
     import polars as pl
 
+    from lepton_jupyter.client.trust import certificate_of, verify
+
     if view.state not in ("ready", "updating"):
         reason = f": {view.error.message}" if view.error else ""
         look = f"Look: {asker.type_next(f'logs endpoint/{view.name}')}"
@@ -86,7 +88,8 @@ def ask_endpoint(asker: Asker, view: EndpointView, rows: Any) -> Any:
         )
     headers = {"Authorization": f"Bearer {Path(view.token_path).read_text().strip()}"}
     found: list[dict[str, Any]] = []
-    with httpx.Client(base_url=view.url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as line:
+    trusted = verify(certificate_of(view.url, Path(view.certificate_path)))
+    with httpx.Client(base_url=view.url, headers=headers, timeout=TIMEOUT_S, trust_env=False, verify=trusted) as line:
         for start, body in _bodies(open_bundle(asker.home.bundles / view.run_id).schema, rows):
             found += _one_request(line, view, body, start)
     return pl.DataFrame(found, infer_schema_length=None)
@@ -96,6 +99,9 @@ def _bodies(schema: Schema, rows: Any) -> Iterator[tuple[int, bytes]]:
     """Yield requests' bodies with the number of their first row. Dates travel as ISO text, NaN as null."""
     import orjson
 
+    if schema.image is not None and not hasattr(rows, "ndim"):
+        yield from _bodies_of_pictures(schema.image, rows)
+        return
     if schema.tensor_shape is not None:
         values = rows.tolist() if hasattr(rows, "tolist") else list(rows)
         for start in range(0, max(len(values), 1), ROWS_A_REQUEST):
@@ -108,6 +114,21 @@ def _bodies(schema: Schema, rows: Any) -> Iterator[tuple[int, bytes]]:
         part = frame.slice(start, ROWS_A_REQUEST)
         columns = {name: part[name].to_list() for name in part.columns}
         yield start, orjson.dumps({"columns": columns}, default=str)
+
+
+def _bodies_of_pictures(image: ImageInput, rows: Any) -> Iterator[tuple[int, bytes]]:
+    import base64
+
+    import orjson
+
+    from lepton_jupyter.stages.deploy.picture_rows import listed, pieces
+
+    found = listed(rows)
+    for start, contents in pieces(found, image):
+        columns: dict[str, list[Any]] = {"image": [base64.b64encode(content).decode() for content in contents]}
+        if found.names is not None:
+            columns["path"] = found.names[start : start + len(contents)]
+        yield start, orjson.dumps({"columns": columns})
 
 
 def _one_request(line: Any, view: EndpointView, body: bytes, start: int) -> list[dict[str, Any]]:

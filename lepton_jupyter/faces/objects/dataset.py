@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lepton_jupyter.core.names import SPLITS
@@ -25,8 +26,16 @@ class DatasetCard(Shown):
         The versions that there are of this dataset, oldest first.
     """
 
-    def __init__(self, record: DatasetRecord, *, versions: list[int] | None = None, is_new: bool | None = None) -> None:
+    def __init__(
+        self,
+        record: DatasetRecord,
+        *,
+        versions: list[int] | None = None,
+        is_new: bool | None = None,
+        strips: Mapping[str, bytes] | None = None,
+    ) -> None:
         self.record = record
+        self._strips = strips or {}  # PNG files, by class
         self.versions = versions or [record.version]
         self._is_new = is_new
 
@@ -62,7 +71,9 @@ class DatasetCard(Shown):
         splits = ", ".join(f"{name} {record.split_rows[name]}" for name in SPLITS if name in record.split_rows)
         return [
             ("rows", record.n_rows),
-            ("features", len(schema.columns) or str(schema.tensor_shape or "none")),
+            ("images", str(schema.image))
+            if schema.image
+            else ("features", len(schema.columns) or str(schema.tensor_shape or "none")),
             ("target", ", ".join(schema.targets) or "none: add --target to train on it"),
             ("task", schema.task),
             ("positive", schema.positive),
@@ -93,7 +104,9 @@ class DatasetCard(Shown):
         return [f"{item.level}: {item.text}" for item in found[:FINDINGS_SHOWN]] + more
 
     def _line(self) -> str:
-        return f"dataset {self.ref} · {self.record.n_rows} rows · {len(self.record.schema.columns)} features"
+        schema = self.record.schema
+        features = f"images of {schema.image}" if schema.image else f"{len(schema.columns)} features"
+        return f"dataset {self.ref} · {self.record.n_rows} rows · {features}"
 
     def _text(self) -> str:
         news = f" · {self._news()}" if self._news() else ""
@@ -107,13 +120,16 @@ class DatasetCard(Shown):
         counts = self.record.class_counts.items()
         hidden = len(self.record.schema.columns) - COLUMNS_SHOWN
         columns = html.table(("column", "kind", "values in train", ""), self._columns())
+        details = (
+            f'<details style="margin-top:6px"><summary>columns</summary>{columns}'
+            f"{html.lines([f'… and {hidden} more']) if hidden > 0 else ''}</details>"
+        )
         return html.card(
             f"dataset {self.ref}",
             html.facts(self._pairs()),
             html.facts((f"class {name}", n) for name, n in counts),
             *(html.lines([text], colour="" if text.startswith("info:") else html.WARN) for text in self._findings()),
-            f'<details style="margin-top:6px"><summary>columns</summary>{columns}'
-            f"{html.lines([f'… and {hidden} more']) if hidden > 0 else ''}</details>",
+            details if self.record.schema.image is None else html.pictures(self._strips),
             subtitle=" · ".join(
                 text for text in (self._news(), self.record.source, clock(self.record.created_at)) if text
             ),

@@ -39,7 +39,7 @@ class Export(Shown):
 
     @property
     def size_bytes(self) -> int:
-        """Of an image's layers above its base, unpacked."""
+        """Of an image's layers above its base, unpacked; of a graph's files."""
         return sum(self.record.parts.values())
 
     @property
@@ -53,6 +53,8 @@ class Export(Shown):
                 return [f"podman {run} oci:{place}", f"skopeo copy oci:{place} docker://REGISTRY/{tag}"]
             case "docker":
                 return [f"docker build --tag {tag} {place}", f"docker {run} {tag}"]
+            case "onnx":
+                return ["pip install onnxruntime", f"python {place}/ask.py"]
             case _:
                 return [
                     "kubectl create secret generic …    # as secret.template.yaml says",
@@ -65,7 +67,10 @@ class Export(Shown):
             ("folder", str(self.path)),
             ("digest", self.record.digest),
             ("base", self.record.base),
-            ("unpacked", f"{self.size_bytes / 1e6:.0f} MB ({sizes})" if sizes else ""),
+            (
+                "files" if self.record.format == "onnx" else "unpacked",
+                f"{self.size_bytes / 1e6:.0f} MB ({sizes})" if sizes else "",
+            ),
             ("image", self._image),
             ("manifest", self.record.manifest_hash),
         ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 GOOD, WARN, BAD, BUSY, PLAIN = "#16a34a", "#d97706", "#dc2626", "#3b82f6", "#808080"
@@ -65,6 +66,15 @@ def lines(texts: Iterable[str], *, colour: str = "", is_code: bool = False) -> s
         f"{_MONO};font-size:.9em;white-space:pre-wrap;" if is_code else ""
     )
     return "".join(f'<div style="margin-top:4px;{style}">{escape(text)}</div>' for text in texts if text)
+
+
+def pictures(named: Mapping[str, bytes]) -> str:
+    """Return PNG files, each under its name."""
+    return "".join(
+        f'<div style="margin-top:4px"><div style="font-size:.9em">{escape(name)}</div>'
+        f'<img alt="{escape(name)}" src="data:image/png;base64,{base64.b64encode(content).decode()}"></div>'
+        for name, content in named.items()
+    )
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, pills: Sequence[str] = ()) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,13 +141,37 @@ def described(beside: BesideView, *, is_short: bool = False) -> str:
     return f"{beside.version}{':' if share else ''}{share}, {beside.n_requests:,} so far · {beside.verdict}"
 
 
+def curl_to(view: EndpointView, path: str) -> str:
+    """Return the words with which curl asks an endpoint of this machine; TLS trusts the certificate that it shows.
+
+    curl compares names: where the certificate is for others than the address, it is asked by one of those.
+    """
+    found = view.certificate
+    if found is None:
+        return f"curl -s {view.url}{path}"
+    cacert = f"--cacert {shlex.quote(view.certificate_path)}"
+    host = view.url.removeprefix("https://").rpartition(":")[0]
+    names = [name.replace("*", "endpoint", 1) for name in found.names]
+    if host.strip("[]") in found.names or not names:
+        return f"curl -s {cacert} {view.url}{path}"
+    return f"curl -s {cacert} --connect-to ::{host}:{view.port} https://{names[0]}:{view.port}{path}"
+
+
 class Endpoint(Shown):
     """A version behind an address."""
 
-    def __init__(self, view: EndpointView, asker: Asker, *, example: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        view: EndpointView,
+        asker: Asker,
+        *,
+        example: dict[str, Any] | None = None,
+        asking: Sequence[str] = (),
+    ) -> None:
         self.view = view
         self._asker = asker
         self._example = example or {}
+        self._asking = list(asking)  # where a row is no object of columns
 
     @property
     def name(self) -> str:
@@ -166,7 +191,7 @@ class Endpoint(Shown):
 
     @property
     def url(self) -> str:
-        """``http://127.0.0.1:PORT``."""
+        """``http://127.0.0.1:PORT``, or https."""
         return self.view.url
 
     @property
@@ -202,7 +227,7 @@ class Endpoint(Shown):
         return self.view.history
 
     def predict(self, rows: Any) -> Any:
-        """Score rows (a DataFrame, a list of dicts or a path) and return a table.
+        """Score rows (a DataFrame, a list of dicts or a path; of images files or a folder) and return a table.
 
         Returns
         -------
@@ -219,11 +244,18 @@ class Endpoint(Shown):
         return ask_endpoint(self._asker, self._asker.client.endpoint(self.name), rows)
 
     @property
+    def asking(self) -> list[str]:
+        """What to type to ask it: a line for a shell, or some of Python where its model takes arrays."""
+        return self._asking or ([self.curl] if self._example else [])
+
+    @property
     def curl(self) -> str:
         """A line for a shell that asks it for one row."""
+        if self._asking:
+            return self._asking[0] if len(self._asking) == 1 else ""
         body = shlex.quote(json.dumps({"rows": [self._example]}, ensure_ascii=False))
         return (
-            f'curl -s {self.url}/predict -H "Authorization: Bearer $(cat {shlex.quote(self.view.token_path)})" '
+            f'{curl_to(self.view, "/predict")} -H "Authorization: Bearer $(cat {shlex.quote(self.view.token_path)})" '
             f"-H 'Content-Type: application/json' -d {body}"
         )
 
@@ -237,13 +269,19 @@ class Endpoint(Shown):
             ("replicas", f"{view.n_ready} of {view.replicas}" if view.replicas > 1 else None),
             ("restarts", view.n_restarts or None),
             ("token", view.token_path),
+            ("certificate", f"until {clock(view.certificate.ends_at)}" if view.certificate else None),
         ]
 
     def _remarks(self) -> list[str]:
         failure = self.view.error
         return [
             text
-            for text in (self.view.warning, failure.message if failure else "", failure.hint if failure else "")
+            for text in (
+                self.view.warning,
+                *self.view.remarks,
+                failure.message if failure else "",
+                failure.hint if failure else "",
+            )
             if text
         ]
 
@@ -252,8 +290,8 @@ class Endpoint(Shown):
 
     def _text(self) -> str:
         pairs = "\n".join(f"  {key}: {value}" for key, value in self._pairs() if value)
-        curl = [f"  {self.curl}"] if self._example else []
-        return "\n".join([self._line(), pairs, *(f"  {text}" for text in self._remarks()), *curl])
+        said = [*self._remarks(), *self.asking]
+        return "\n".join([self._line(), pairs, *(f"  {text}" for text in said)])
 
     def _html(self) -> str:
         past = [(clock(item.at), item.action, item.version, item.why) for item in self.view.history[-HISTORY_SHOWN:]]
@@ -262,7 +300,7 @@ class Endpoint(Shown):
             html.lines([self.url], is_code=True),
             html.facts(self._pairs()),
             html.lines(self._remarks(), colour=html.WARN),
-            html.lines([self.curl] if self._example else [], is_code=True),
+            html.lines(self.asking, is_code=True),
             html.table(("when", "what", "version", "why"), reversed(past)) if len(past) > 1 else "",
             badge=self.view.state,
         )

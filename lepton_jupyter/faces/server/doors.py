@@ -14,6 +14,7 @@ from jupyter_server.utils import ensure_async, url_path_join
 from tornado.httputil import HTTPHeaders
 from tornado.iostream import StreamClosedError
 
+from lepton_jupyter.client.trust import certificate_of
 from lepton_jupyter.core.errors import LeptonError, unknown
 from lepton_jupyter.core.names import check_name
 from lepton_jupyter.core.paths import Home
@@ -33,8 +34,10 @@ OURS_ALONE = frozenset(("host", "cookie", "authorization", "x-xsrftoken", "origi
 NOT_BACK = frozenset(("set-cookie", "content-security-policy", "access-control-allow-origin", "server", "date"))
 
 
-def find_door(home: Home, name: str) -> tuple[EndpointConfig, str]:
-    """Return where an endpoint listens and its owner's token, from its files: the backend need not be there.
+def find_door(home: Home, name: str) -> tuple[EndpointConfig, str, str]:
+    """Return where an endpoint listens, its owner's token, and its certificate where it has one (PEM).
+
+    They are in its files: the backend need not be there.
 
     Raises
     ------
@@ -53,7 +56,7 @@ def find_door(home: Home, name: str) -> tuple[EndpointConfig, str]:
             f"Endpoint '{name}' is not running.", f"Deploy it: %lepton deploy {config.model} --as {name}",
             code="unavailable",
         )  # fmt: skip
-    return config, token
+    return config, token, certificate_of(config.url, folder.certificate)
 
 
 @tornado.web.stream_request_body
@@ -77,7 +80,7 @@ class DoorHandler(Handler):
             raise tornado.web.HTTPError(403, message)
         name = str(self.path_kwargs["name"])
         try:
-            self._door, token = find_door(self.lepton.home, name)
+            self._door, token, certificate = find_door(self.lepton.home, name)
         except LeptonError as error:
             self.refuse(error)
             return
@@ -87,7 +90,7 @@ class DoorHandler(Handler):
         connection: Any = self.request.connection
         connection.set_max_body_size(self._door.max_body_bytes + 1)
         self._parts: asyncio.Queue[bytes | None] = asyncio.Queue(N_PARTS)
-        client = await self.lepton.wire.local()
+        client = await self.lepton.wire.local(certificate)
         self._upstream = asyncio.ensure_future(client.send(self._request(client, name, token), stream=True))
 
     def _too_large(self) -> LeptonError:
@@ -112,7 +115,7 @@ class DoorHandler(Handler):
         ]
         if "Accept-Encoding" not in self.request.headers:
             headers.append(("Accept-Encoding", "identity"))
-        url = f"http://{self._door.host}:{self._door.port}{path}" + (f"?{self.query}" if self.query else "")
+        url = f"{self._door.url}{path}" + (f"?{self.query}" if self.query else "")
         content = self._body() if self.request.method == "POST" else None
         return client.build_request(str(self.request.method), url, headers=headers, content=content)
 

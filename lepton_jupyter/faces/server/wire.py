@@ -7,6 +7,8 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lepton_jupyter.client.trust import verify
+
 if TYPE_CHECKING:
     import httpx
 
@@ -14,7 +16,7 @@ CONNECT_S = 5.0
 
 
 class Wire:
-    """Two clients, made when they are first wanted: no proxy of the environment, no cookies, no pool that runs dry.
+    """Clients, made when they are first wanted: no proxy of the environment, no cookies, no pool that runs dry.
 
     Parameters
     ----------
@@ -25,7 +27,7 @@ class Wire:
     def __init__(self, socket: Path) -> None:
         self.socket = socket
         self._backend: httpx.AsyncClient | None = None
-        self._local: httpx.AsyncClient | None = None
+        self._local: dict[str, httpx.AsyncClient] = {}  # by the certificate that is trusted
 
     async def backend(self) -> httpx.AsyncClient:
         """Return the client of the backend; its base is ``http://backend``."""
@@ -37,13 +39,15 @@ class Wire:
             )
         return self._backend
 
-    async def local(self) -> httpx.AsyncClient:
-        """Return the client of everything on this machine."""
-        if self._local is None:
+    async def local(self, certificate: str = "") -> httpx.AsyncClient:
+        """Return the client of what is on this machine: of plain HTTP, or of who shows this certificate (PEM)."""
+        if certificate not in self._local:
             httpx = await asyncio.to_thread(importlib.import_module, "httpx")
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-            self._local = httpx.AsyncClient(trust_env=False, limits=limits, timeout=self._timeout(httpx))
-        return self._local
+            self._local[certificate] = httpx.AsyncClient(
+                trust_env=False, limits=limits, timeout=self._timeout(httpx), verify=verify(certificate)
+            )
+        return self._local[certificate]
 
     @staticmethod
     def _timeout(httpx: object) -> object:
@@ -51,7 +55,7 @@ class Wire:
         return httpx.Timeout(None, connect=CONNECT_S)  # type: ignore[attr-defined]  # loaded by name
 
     async def close(self) -> None:
-        """Close both."""
-        for client in (self._backend, self._local):
+        """Close them."""
+        for client in (self._backend, *self._local.values()):
             if client is not None:
                 await client.aclose()

@@ -9,6 +9,7 @@ import polars as pl
 from lepton_jupyter.core.errors import LeptonError, unknown
 from lepton_jupyter.formats.records import Finding
 from lepton_jupyter.formats.schema import SENTINEL, Column, ColumnKind
+from lepton_jupyter.formats.values import MAX_TEXT
 from lepton_jupyter.stages.data.spec import DataFlags
 
 MAX_CATEGORIES = 500
@@ -17,6 +18,7 @@ UNIQUE_SHARE = 0.5
 WORDS_OF_PROSE = 6.0
 DATE_TEXT = r"^\s*(\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}.*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}([T ]\d{1,2}:\d{2}.*)?)\s*$"
 DATE_SHARE = 0.9
+EXAMPLE_CHARS = 200  # of prose in the example row
 
 
 class Features(NamedTuple):
@@ -36,6 +38,7 @@ def check_columns(frame: pl.DataFrame, flags: DataFlags) -> None:
         With the known columns and, where one is near, 'did you mean'.
     """
     said = [("target", name) for name in flags.target] + [("ignored", name) for name in flags.ignore]
+    _check_text(frame, flags)
     said += [(what, name) for what, name in (("id", flags.id), ("group", flags.group), ("time", flags.time)) if name]
     for what, name in said:
         if name not in frame.columns:
@@ -52,6 +55,31 @@ def check_columns(frame: pl.DataFrame, flags: DataFlags) -> None:
             raise LeptonError(
                 f"Column '{name}' is the target and cannot be {'the ' if what != 'ignored' else ''}{what} too.",
                 f"Leave out --{what.replace('ignored', 'ignore')} {name}, or name another --target.",
+            )
+
+
+def _check_text(frame: pl.DataFrame, flags: DataFlags) -> None:
+    roles: dict[str | None, str] = {flags.id: "id", flags.group: "group", flags.time: "time"}
+    roles.update(dict.fromkeys(flags.ignore, "ignore"), **dict.fromkeys(flags.target, "target"))
+    for name in flags.text:
+        if name not in frame.columns:
+            raise unknown("column", name, frame.columns, "--text names a column of the data.")
+        if name in roles:
+            raise LeptonError(
+                f"Column '{name}' is named by --text and by --{roles[name]}; it can be one of them.",
+                f"Leave out --text {name} or --{roles[name]} {name}.",
+            )
+        if kind_of(frame.schema[name]) != "string":
+            raise LeptonError(
+                f"--text {name}: the column is of type {frame.schema[name]}; text is wanted.",
+                f"Leave out --text {name}.",
+            )
+        lengths = frame[name].str.len_chars()
+        if (lengths > MAX_TEXT).any():
+            row = int(lengths.arg_max() or 0)
+            raise LeptonError(
+                f"Column '{name}' has a text of {lengths[row]:,} characters in row {row}; {MAX_TEXT:,} are the most.",
+                "Cut it: a model reads the beginning only (train --max-tokens).",
             )
 
 
@@ -92,7 +120,7 @@ def choose_features(frame: pl.DataFrame, flags: DataFlags) -> Features:
                 text = f"{name} says how the rows are split (--{roles[name]}); it is no feature."
                 findings.append(Finding(check="no_feature", column=name, text=text, level="info"))
             continue
-        kind = kind_of(series.dtype)
+        kind = "text" if name in flags.text else kind_of(series.dtype)
         finding = _why_not(series, kind)
         if finding is not None or kind is None:
             dropped.append(name)
@@ -132,7 +160,8 @@ def _why_not(series: pl.Series, kind: ColumnKind | None) -> Finding | None:
             f"'{str(odd[0])[:40]}'; it is ignored until these are removed.",
         )
     if _mean_words(series) >= WORDS_OF_PROSE:
-        return _ignored("free_text", name, f"{name} is free text ({n_unique} different values of {n}); it is ignored.")
+        text = f"{name} is free text ({n_unique} different values of {n}); it is ignored. Say --text {name} to use it."
+        return _ignored("free_text", name, text)
     if n_unique == n:
         return _ignored(
             "id_like", name, f"{name} differs in every row, like a row's name; it is ignored. Say --id {name} if it is."
@@ -175,6 +204,9 @@ def describe(frame: pl.DataFrame, kinds: dict[str, ColumnKind], train: pl.Series
     columns = []
     for name, kind in kinds.items():
         has_missing = frame[name].null_count() > 0
+        if kind == "text":
+            columns.append(Column(name=name, kind=kind, has_missing=has_missing))
+            continue
         if kind == "string":
             categories = tuple(rows[name].drop_nulls().unique().sort().to_list())
             columns.append(Column(name=name, kind=kind, has_missing=has_missing, categories=categories))
@@ -203,6 +235,12 @@ def as_numbers(series: pl.Series) -> pl.Series:
     return series.cast(pl.Float64)
 
 
+def _shown(texts: pl.Series) -> str:
+    """Return the beginning of a text of middle length."""
+    order = pl.DataFrame({"n": texts.str.len_chars(), "text": texts}).sort("n", "text")
+    return str(order["text"][len(order) // 2])[:EXAMPLE_CHARS]
+
+
 def example_row(frame: pl.DataFrame, kinds: dict[str, ColumnKind]) -> dict[str, str | float | int | bool | None]:
     """Return one real-looking row: medians and most frequent values."""
     row: dict[str, str | float | int | bool | None] = {}
@@ -210,6 +248,8 @@ def example_row(frame: pl.DataFrame, kinds: dict[str, ColumnKind]) -> dict[str, 
         series = frame[name].drop_nulls()
         if len(series) == 0:
             row[name] = None
+        elif kind == "text":
+            row[name] = _shown(series)
         elif kind in ("string", "boolean"):
             row[name] = series.value_counts(sort=True).sort(["count", name], descending=[True, False])[name][0]
         elif kind == "datetime":

@@ -13,6 +13,7 @@ from lepton_jupyter.core.names import SPLITS
 from lepton_jupyter.formats.records import Finding
 from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.stages.data.columns import Features, as_numbers
+from lepton_jupyter.stages.data.image_findings import images
 from lepton_jupyter.stages.data.keys import content_keys
 from lepton_jupyter.stages.data.leakage import leakage
 from lepton_jupyter.stages.data.personal import personal
@@ -248,5 +249,6 @@ CHECKS: tuple[Callable[[Table], Iterable[Finding]], ...] = (
     _outliers,
     _id_like,
     _inexact,
-    lambda table: personal(table.frame, skip=table.schema.targets),
+    lambda table: images(table.frame, table.schema, table.places),
+    lambda table: personal(table.frame, skip=table.schema.targets) if table.schema.image is None else (),
 )

@@ -17,9 +17,10 @@ from lepton_jupyter.core.names import SPLITS, Reference, check_name
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.formats import profile as profiles
 from lepton_jupyter.formats.bundle import encode
+from lepton_jupyter.formats.pixels import Look
 from lepton_jupyter.formats.records import DatasetRecord, Finding
-from lepton_jupyter.formats.schema import Schema
-from lepton_jupyter.stages.data import columns, findings, keys, reading, splits
+from lepton_jupyter.formats.schema import ImageInput, Schema
+from lepton_jupyter.stages.data import columns, findings, images, keys, reading, splits
 from lepton_jupyter.stages.data.packing import pack_frame
 from lepton_jupyter.stages.data.reading import read_table
 from lepton_jupyter.stages.data.spec import Data, DataFlags
@@ -28,7 +29,8 @@ from lepton_jupyter.stages.data.target import MISSING_CODE, Target, codes_of, re
 
 __all__ = ["add", "read_table"]
 
-SHAPING = ("target", "positive", "id", "split", "group", "time", "ignore", "seed")
+SHAPING = ("target", "positive", "id", "split", "group", "time", "ignore", "text", "seed")
+LATER = ("text",)  # flags that datasets of before do not know: where they say nothing, they are left out
 SPLITTING = ("split", "group", "time", "seed")
 MIN_ROWS = 2
 
@@ -38,6 +40,12 @@ class _Source(NamedTuple):
     tensor: NDArray[np.float32] | None
     flags: DataFlags
     kind: str
+    image: ImageInput | None = None
+    findings: tuple[Finding, ...] = ()  # about files
+
+    @property
+    def is_table(self) -> bool:
+        return self.tensor is None and self.image is None
 
 
 class _Draft(NamedTuple):
@@ -70,9 +78,9 @@ def add(home: Home, spec: Data, value: Any = None) -> tuple[DatasetRecord, bool]
     """
     check_name(spec.name, "dataset")
     splits.parse_shares(spec.split)
-    draft = _draft(_read(spec, value))
-    hashes = _hashes(draft.source)
     store = Store(home)
+    draft = _draft(_read(store, spec, value))
+    hashes = _hashes(draft.source)
     with store.locked():
         earlier = [store.open(Reference(spec.name, version=version)) for version in store.numbers(spec.name)]
         if earlier and (earlier[-1].record.content_hash, earlier[-1].record.flags_hash) == hashes:
@@ -106,10 +114,10 @@ def _draft(source: _Source) -> _Draft:
     frame, flags = source.frame, source.flags
     columns.check_columns(frame, flags)
     target = read_target(frame, flags.target, positive=flags.positive)
-    if source.tensor is not None:
-        features = columns.Features({}, tuple(frame.columns), [])
-    else:
+    if source.is_table:
         features = columns.choose_features(frame, flags)
+    else:
+        features = columns.Features({}, tuple(frame.columns), list(source.findings))
     return _Draft(source, target, features, _rows(source, target))
 
 
@@ -128,6 +136,7 @@ def _same_positive(draft: _Draft, earlier: list[Dataset]) -> Target:
 def _described(draft: _Draft, places: splits.Places) -> tuple[Schema, tuple[Finding, ...]]:
     source, target, features, _ = draft
     is_train = pl.Series(places == 0)
+    image = source.image
     schema = Schema(
         columns=columns.describe(source.frame, features.kinds, is_train),
         targets=source.flags.target,
@@ -135,10 +144,13 @@ def _described(draft: _Draft, places: splits.Places) -> tuple[Schema, tuple[Find
         classes=target.classes,
         class_kind=target.class_kind,
         positive=target.positive,
-        id_column=source.flags.id,
+        id_column=source.flags.id if image is None else images.PATH,
         dropped=features.dropped,
-        example=columns.example_row(source.frame.filter(is_train), features.kinds),
-        tensor_shape=None if source.tensor is None else tuple(source.tensor.shape[1:]),
+        example={"image": images.EXAMPLE}
+        if image is not None
+        else columns.example_row(source.frame.filter(is_train), features.kinds),
+        tensor_shape=image.shape if image is not None else None if source.tensor is None else source.tensor.shape[1:],
+        image=image,
     )
     return schema, findings.check(findings.Table(source.frame, features, schema, target, places, source.flags))
 
@@ -158,7 +170,22 @@ def _write(store: Store, record: DatasetRecord, draft: _Draft, places: splits.Pl
         ) from error
 
 
-def _read(spec: Data, value: Any) -> _Source:
+def _known_looks(store: Store, name: str) -> dict[str, Look]:
+    """Return the files that the latest version holds, where it is one of images."""
+    numbers = store.numbers(name)
+    latest = store.open(Reference(name, version=numbers[-1])) if numbers else None
+    return images.looks_of(latest.table()) if latest is not None and latest.schema.image is not None else {}
+
+
+def _read(store: Store, spec: Data, value: Any) -> _Source:
+    if value is None and images.is_folder(spec.source):
+        folder = images.read_folder(spec, _known_looks(store, spec.name))
+        flags = msgspec.structs.replace(spec, target=(images.TARGET,))
+        return _Source(folder.frame, None, flags, "file", folder.image, tuple(folder.findings))
+    if spec.image_size is not None:
+        raise LeptonError(
+            f"--image-size is for a folder of images, and '{spec.source}' is none.", "Leave it out, or name a folder."
+        )
     if value is None:
         return _Source(reading.read_source(spec.source), None, spec, "file")
     array = reading.array_of(value[0]) if isinstance(value, tuple) and value else None
@@ -195,7 +222,7 @@ def _rows(source: _Source, target: Target) -> splits.Rows:
         )
     strata = codes_of(frame[flags.target[0]], target.classes) if target.classes else np.zeros(frame.height, np.int64)
     return splits.Rows(
-        keys=_row_keys(frame, flags, source.tensor),
+        keys=_row_keys(source),
         is_labelled=is_labelled & (strata != MISSING_CODE),
         strata=strata,
         groups=_groups(frame, flags),
@@ -204,7 +231,10 @@ def _rows(source: _Source, target: Target) -> splits.Rows:
     )
 
 
-def _row_keys(frame: pl.DataFrame, flags: DataFlags, tensor: NDArray[np.float32] | None) -> keys.Keys:
+def _row_keys(source: _Source) -> keys.Keys:
+    frame, tensor, flags = source.frame, source.tensor, source.flags
+    if source.image is not None:  # a file that was moved or named otherwise is the same row
+        return keys.row_keys(frame.select(images.HASH, images.TARGET))
     if tensor is None or flags.id is not None:
         return keys.row_keys(frame, flags.id)
     digests = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in tensor]
@@ -250,8 +280,9 @@ def _how(flags: DataFlags, target: Target) -> str:
 
 
 def _plain(flags: DataFlags) -> dict[str, Any]:
-    shaping = {name: getattr(flags, name) for name in SHAPING}
-    return msgspec.to_builtins(shaping)
+    shaping = {name: getattr(flags, name) for name in SHAPING if name not in LATER or getattr(flags, name)}
+    size = getattr(flags, "image_size", None)
+    return msgspec.to_builtins(shaping | ({"image_size": size} if size is not None else {}))
 
 
 def _hashes(source: _Source) -> tuple[str, str]:

@@ -45,7 +45,7 @@ def leakage(
 
 
 def _of_number(series: pl.Series, kind: ColumnKind, rows: pl.DataFrame, schema: Schema) -> Iterator[Finding]:
-    if kind == "string":
+    if kind in ("string", "text"):
         return
     for target in schema.targets:
         both = pl.DataFrame({"x": as_numbers(series), "y": as_numbers(rows[target])}).drop_nulls()
@@ -58,7 +58,7 @@ def _of_number(series: pl.Series, kind: ColumnKind, rows: pl.DataFrame, schema: 
 
 def _of_class(series: pl.Series, kind: ColumnKind, codes: NDArray[np.int64], schema: Schema) -> Iterator[Finding]:
     is_labelled = codes != MISSING_CODE
-    if len(schema.classes) == 2 and kind != "string":
+    if len(schema.classes) == 2 and kind not in ("string", "text"):
         values = as_numbers(series).fill_null(np.nan).to_numpy()
         keep = is_labelled & ~np.isnan(values)
         auc = rank_auc(values[keep], codes[keep] == 1)

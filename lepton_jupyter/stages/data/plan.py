@@ -205,11 +205,11 @@ def fit_plan(schema: Schema, packed: Packed, *, mode: Mode = "dense") -> Plan:
         If the mode is ``none`` and there are columns of text.
     """
     if mode == "none":
-        if schema.txt:
-            names = ", ".join(column.name for column in schema.txt)
+        if schema.categorical:
+            names = ", ".join(column.name for column in schema.categorical)
             raise LeptonError(
                 f"--preprocess none changes nothing, but these columns are text: {names}.",
-                f"Leave out --preprocess none, or make the dataset with --ignore {schema.txt[0].name}.",
+                f"Leave out --preprocess none, or make the dataset with --ignore {schema.categorical[0].name}.",
             )
         return _plan(schema, _as_they_are(schema), mode)
     if mode == "coded":
@@ -225,9 +225,14 @@ def fit_plan(schema: Schema, packed: Packed, *, mode: Mode = "dense") -> Plan:
         texts = [
             CodeStep(column=column.name, categories=_categories(packed.txt[:, place]))
             for place, column in enumerate(schema.txt)
+            if column.kind == "string"
         ]
     else:
-        texts = [_fit_text(column.name, packed.txt[:, place]) for place, column in enumerate(schema.txt)]
+        texts = [
+            _fit_text(column.name, packed.txt[:, place])
+            for place, column in enumerate(schema.txt)
+            if column.kind == "string"
+        ]
     return _plan(schema, (*numbers, *flags, *texts), mode)
 
 

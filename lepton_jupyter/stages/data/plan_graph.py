@@ -36,7 +36,7 @@ class _Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.num = {column.name: place for place, column in enumerate(schema.num)}
-        self.txt = {column.name: place for place, column in enumerate(schema.txt)}
+        self.txt = {column.name: place for place, column in enumerate(schema.categorical)}
 
     def add(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         name = f"plan_{len(self.nodes)}"
@@ -109,8 +109,9 @@ def plan_graph(plan: Plan, schema: Schema, *, opset: int, is_double: bool = Fals
     Returns
     -------
     onnx.ModelProto
-        Inputs ``num`` double [N, k] (absent when k is 0) and ``txt`` string [N, m] (absent when m is 0); outputs
-        ``numeric`` float32 (or double) [N, Fn] and, where there are codes, ``codes`` int64 [N, Fc].
+        Inputs ``num`` double [N, k], ``txt`` string [N, m] of the categories and ``tokens`` int64 [N, n, T] of the
+        prose (each absent where there are no such columns); outputs ``numeric`` float32 (or double) [N, Fn] and, where
+        there are such, ``codes`` int64 [N, Fc] and ``prose`` int64 [N, T], or [N, n, T] of several columns.
     """
     kind = TensorProto.DOUBLE if is_double else TensorProto.FLOAT
     graph = _Graph(schema, kind)
@@ -118,7 +119,7 @@ def plan_graph(plan: Plan, schema: Schema, *, opset: int, is_double: bool = Fals
     if numeric:
         _join(graph, numeric, "numeric")
     else:  # a model of codes only still names its numeric input: [N, 0]
-        source = "num" if schema.num else "txt"
+        source = "num" if schema.num else "txt" if schema.categorical else "tokens"
         n = graph.add("Gather", graph.add("Shape", source), graph.constant(np.array([0], np.int64)), axis=0)
         shape = graph.add("Concat", n, graph.constant(np.array([0], np.int64)), axis=0)
         nothing = helper.make_tensor("nothing", kind, [1], [0.0])
@@ -132,14 +133,30 @@ def plan_graph(plan: Plan, schema: Schema, *, opset: int, is_double: bool = Fals
     inputs = []
     if schema.num:
         inputs.append(helper.make_tensor_value_info("num", TensorProto.DOUBLE, ["N", len(schema.num)]))
-    if schema.txt:
-        inputs.append(helper.make_tensor_value_info("txt", TensorProto.STRING, ["N", len(schema.txt)]))
+    if schema.categorical:
+        inputs.append(helper.make_tensor_value_info("txt", TensorProto.STRING, ["N", len(schema.categorical)]))
+    if schema.prose:
+        shape_of_text = _add_prose(graph, schema)
+        inputs.append(
+            helper.make_tensor_value_info("tokens", TensorProto.INT64, ["N", len(schema.prose), schema.max_tokens])
+        )
+        outputs.append(helper.make_tensor_value_info("prose", TensorProto.INT64, shape_of_text))
     made = helper.make_graph(graph.nodes, "plan", inputs, outputs, initializer=graph.constants)
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
     model = helper.make_model(made, opset_imports=opsets, producer_name="lepton_jupyter")
     model.ir_version = IR_VERSION
     onnx.checker.check_model(model)
     return model
+
+
+def _add_prose(graph: _Graph, schema: Schema) -> list[str | int | None]:
+    """Give the tokens on, those of one column alone without a dimension for it; return their shape."""
+    if len(schema.prose) > 1:
+        graph.nodes.append(helper.make_node("Identity", ["tokens"], ["prose"], name="plan_prose"))
+        return ["N", len(schema.prose), schema.max_tokens]
+    axis = graph.constant(np.array([1], np.int64))
+    graph.nodes.append(helper.make_node("Squeeze", ["tokens", axis], ["prose"], name="plan_prose"))
+    return ["N", schema.max_tokens]
 
 
 def _join(graph: _Graph, parts: list[str], name: str) -> None:

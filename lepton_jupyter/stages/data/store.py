@@ -27,6 +27,7 @@ from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.profile import Profile
 from lepton_jupyter.formats.records import DatasetRecord
 from lepton_jupyter.formats.schema import Schema
+from lepton_jupyter.stages.data.images import Pictures
 from lepton_jupyter.stages.data.keys import Keys
 from lepton_jupyter.stages.data.packing import pack_frame
 from lepton_jupyter.stages.data.row_groups import RowGroups, bytes_of, group_rows
@@ -81,6 +82,8 @@ class Dataset:
     @cached_property
     def is_large(self) -> bool:
         """Whether the rows, with what is made of them, would take more than half of the memory: then read some."""
+        if self.schema.image is not None:
+            return False  # `Pictures` refuses what there is no room for
         room = memory_limit() / 2 / COPIES
         of_tensor = (self.folder / TENSOR).stat().st_size if self.schema.tensor_shape is not None else 0
         return of_tensor + bytes_of(self.folder / TABLE, at_least=room) > room
@@ -135,16 +138,18 @@ class Dataset:
         """
         return values_of(self.table(split, some), self.schema)
 
-    def tensors(self, split: str | None = None, some: Positions | None = None) -> NDArray[np.float32]:
-        """Return array data as float32 [N, \\*schema.tensor_shape].
+    def tensors(self, split: str | None = None, some: Positions | None = None) -> NDArray[Any]:
+        """Return array data as float32 [N, \\*schema.tensor_shape]; images as uint8.
 
         Raises
         ------
         LeptonError
-            If the dataset is a table.
+            If the dataset is a table, or an image's file is gone or was changed.
         """
         if self.schema.tensor_shape is None:
             raise LeptonError(f"{self.ref} is a table and holds no tensors.", "Use its columns.")
+        if self.schema.image is not None:
+            return self.pictures.take(self.rows(split, some))
         if split is not None and self.is_large:
             found = RowGroups(self, split).take(some).tensor
             assert found is not None
@@ -190,7 +195,21 @@ class Dataset:
         schema = msgspec.structs.replace(
             self.schema, task=found.task, classes=found.classes, class_kind=found.class_kind, positive=found.positive
         )
+        return self.with_schema(schema)
+
+    def with_schema(self, schema: Schema) -> Dataset:
+        """Return the same rows under another schema of the same columns."""
         return Dataset(self.folder, self.record, split=self.split, schema=schema)
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """The files of a dataset of images."""
+        return Pictures(self.record, self._table)
+
+    def rows(self, split: str | None = None, some: Positions | None = None) -> Positions:
+        """Return the numbers of a split's rows in the table; `some`: of those at these positions of it."""
+        rows = np.arange(self.record.n_rows) if split is None else np.flatnonzero(self.is_of(split))
+        return rows if some is None else rows[some]
 
     @cached_property
     def _table(self) -> pl.DataFrame:

@@ -20,6 +20,7 @@ from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.serving.scorer import Scorer
 from lepton_jupyter.stages.data.packing import pack_frame
 from lepton_jupyter.stages.data.reading import array_of, frame_of, read_table
+from lepton_jupyter.stages.deploy.picture_rows import predict_pictures
 
 TABLE_KINDS = (".parquet", ".csv", ".jsonl")
 
@@ -178,7 +179,8 @@ class LoadedModel:
         Parameters
         ----------
         rows : object
-            As `frame_of_rows`; for a model of tensors an array [N, ...].
+            As `frame_of_rows`; for a model of tensors an array [N, ...]; for one of images a folder, paths, bytes … as
+            `picture_rows.listed` takes them.
 
         Raises
         ------
@@ -186,6 +188,8 @@ class LoadedModel:
             If the rows do not fit (row and column are named), or the version has no graph.
         """
         scorer = self._scorer
+        if self.schema.image is not None:
+            return predict_pictures(scorer, rows)
         if self.schema.tensor_shape is not None:
             array = array_of(rows)
             outputs = scorer.score(pack_tensor(self.schema, rows if array is None else array))

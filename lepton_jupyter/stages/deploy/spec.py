@@ -1,4 +1,4 @@
-"""The verbs of serving: ``deploy``, ``predict``, ``export``, ``endpoints``, ``models``."""
+"""The verbs of serving: ``deploy``, ``token``, ``predict``, ``export``, ``endpoints``, ``models``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,21 @@ class Deploy(Verb, kw_only=True, frozen=True):
         "deploy TumorNet@4 --as diagnosis --canary 0.1",
         "deploy TumorNet@4 --as diagnosis --shadow",
         "deploy TumorNet --as diagnosis --replicas 4",
+        "deploy TumorNet --as diagnosis --host 0.0.0.0 --tls-cert fullchain.pem --tls-key privkey.pem",
     )
 
     model: Annotated[str, Help("NAME, NAME@3 or NAME@champion (then it follows the alias)")]
     as_: Annotated[str, Help("name of the endpoint")]
-    port: Annotated[
-        Annotated[int, Meta(ge=1, le=65535)] | None, Help("port on 127.0.0.1; else a free one, kept over restarts")
+    port: Annotated[Annotated[int, Meta(ge=1, le=65535)] | None, Help("port; else a free one, kept over restarts")] = (
+        None
+    )
+    host: Annotated[
+        str | None, Help("address to listen on, kept once said; else 127.0.0.1, which this machine alone can reach")
     ] = None
+    tls_cert: Annotated[
+        str | None, Help("certificate with those that vouch for it (PEM), taken anew when it is renewed; none: HTTP")
+    ] = None
+    tls_key: Annotated[str | None, Help("its key (PEM), which nobody else may read")] = None
     canary: Annotated[
         Annotated[float, Meta(gt=0, lt=1)] | None,
         Help("share of the requests that it answers beside the live version, until its figures promote it or end it"),
@@ -48,6 +56,34 @@ class Deploy(Verb, kw_only=True, frozen=True):
     force: Annotated[str | None, Help("deploy a version that failed its evaluation; the reason is recorded")] = None
 
 
+class Token(Verb, kw_only=True, frozen=True):
+    """Say who may ask an endpoint, and for what."""
+
+    verb: ClassVar[str] = "token"
+    does: ClassVar[str] = "List who is let in by an endpoint; make, replace or revoke a token."
+    positional: ClassVar[tuple[str, ...]] = ("endpoint",)
+    examples: ClassVar[tuple[str, ...]] = (
+        "token diagnosis",
+        "token diagnosis --name shop --scope infer",
+        "token diagnosis --name shop --replace --grace 60",
+        "token diagnosis --name shop --revoke",
+    )
+
+    endpoint: Annotated[str, Help("the endpoint")]
+    name: Annotated[str | None, Help("the token's name; owner is the one that every endpoint has")] = None
+    scope: Annotated[
+        tuple[Literal["infer", "read", "admin"], ...],
+        Help("infer asks for predictions, read for figures, admin for all; else infer"),
+    ] = ()
+    replace: Annotated[bool, Help("make a new token of that name and these scopes, in the place of the old one")] = (
+        False
+    )
+    grace: Annotated[
+        Annotated[float, Meta(ge=0)] | None, Help("seconds for which the old one is let in too; else 0")
+    ] = None
+    revoke: Annotated[bool, Help("let it in no more, from now on")] = False
+
+
 class Predict(Verb, kw_only=True, frozen=True):
     """Score rows with a version or an endpoint."""
 
@@ -57,10 +93,13 @@ class Predict(Verb, kw_only=True, frozen=True):
     examples: ClassVar[tuple[str, ...]] = (
         "predict TumorNet new_patients.csv --to scored.parquet",
         "predict diagnosis new_patients.csv",
+        "predict LeafNet new_photos/",
     )
 
     model: Annotated[str, Help("a model (NAME, NAME@3) or an endpoint")]
-    rows: Annotated[str, Help("path (CSV, Parquet, Arrow, JSONL), or a variable of the notebook")]
+    rows: Annotated[
+        str, Help("path (CSV, Parquet, Arrow, JSONL; of images a file or folder), or a variable of the notebook")
+    ]
     to: Annotated[str | None, Help("file to write: .parquet, .csv or .jsonl")] = None
 
 
@@ -68,20 +107,25 @@ class Export(Verb, kw_only=True, frozen=True):
     """Write a version for other machines."""
 
     verb: ClassVar[str] = "export"
-    does: ClassVar[str] = "Write a version for other machines: an image, a context to build one, or KServe's YAML."
+    does: ClassVar[str] = (
+        "Write a version for other machines: an image, a context to build one, its graph, KServe's YAML."
+    )
     positional: ClassVar[tuple[str, ...]] = ("model",)
     examples: ClassVar[tuple[str, ...]] = (
         "export TumorNet@3 --to image",
         "export TumorNet@champion --to image --base /srv/bookworm",
         "export TumorNet@3 --format docker --to context",
+        "export TumorNet@3 --format onnx --to graph",
         "export TumorNet@3 --format kserve --to cluster --image REGISTRY/tumornet:3",
     )
 
     model: Annotated[str, Help("NAME, NAME@3 or NAME@champion")]
     to: Annotated[str, Help("folder to write; a former export there is replaced, anything else is not")]
     format: Annotated[
-        Literal["oci", "docker", "kserve"],
-        Help("image as an OCI layout, without a daemon; context for docker, podman or buildah; InferenceService"),
+        Literal["oci", "docker", "kserve", "onnx"],
+        Help(
+            "image as an OCI layout, without a daemon; context for docker, podman or buildah; InferenceService; graph"
+        ),
     ] = "oci"
     base: Annotated[
         str, Help("local base image (OCI layout, root file system as folder or tar); none takes the interpreter along")

@@ -75,9 +75,15 @@ class Sample:
 
 
 def classified(
-    *, actual: NDArray, probability: NDArray, classes: tuple[str, ...], positive: int | None, task: Task
+    *,
+    actual: NDArray,
+    probability: NDArray,
+    classes: tuple[str, ...],
+    positive: int | None,
+    task: Task,
+    threshold: float = 0.5,
 ) -> Sample:
-    """Return the sample of a classifier: positive where p >= 0.5 for a binary task, else the most probable class.
+    """Return the sample of a classifier: positive from the threshold on (binary), else the most probable class.
 
     Parameters
     ----------
@@ -90,7 +96,7 @@ def classified(
     probability = np.asarray(probability, dtype=np.float64)
     if task == "binary":
         place = 1 if positive is None else positive
-        predicted = np.where(probability[:, place] >= 0.5, place, 1 - place).astype(np.int64)
+        predicted = np.where(probability[:, place] >= threshold, place, 1 - place).astype(np.int64)
     else:
         place, predicted = 0, probability.argmax(axis=1).astype(np.int64)
     return Sample(task, np.asarray(actual, dtype=np.int64), predicted, probability, classes, place)

@@ -15,6 +15,7 @@ from lepton_jupyter.formats.bundle import GRAPH, PREDICTIONS, Bundle
 from lepton_jupyter.formats.packing import PackingError
 from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.serving.scorer import Scorer
+from lepton_jupyter.stages.data.images import Pictures
 from lepton_jupyter.stages.data.packing import pack_frame
 from lepton_jupyter.stages.data.store import Dataset
 from lepton_jupyter.stages.data.target import values_of
@@ -55,8 +56,9 @@ def score_split(bundle: Bundle, dataset: Dataset, split: str, *, version: str) -
     if probability is None:
         return Sample(schema.task, actual, predicted, None, schema.classes, positive)
     return classified(
-        actual=actual, probability=probability, classes=schema.classes, positive=positive, task=schema.task
-    )
+        actual=actual, probability=probability, classes=schema.classes, positive=positive, task=schema.task,
+        threshold=schema.threshold,
+    )  # fmt: skip
 
 
 def on_same_terms(theirs: Sample, ours: Sample) -> Sample:
@@ -114,9 +116,13 @@ def _by_graph(bundle: Bundle, dataset: Dataset, split: str, version: str) -> tup
     scorer = Scorer(bundle)
     schema = scorer.schema
     if schema.tensor_shape is not None:
-        if dataset.schema.tensor_shape != schema.tensor_shape:
-            shape = dataset.schema.tensor_shape
-            raise LeptonError(f"{dataset.ref} holds rows of shape {shape}; {version} takes {schema.tensor_shape}.")
+        if schema.image is not None and dataset.schema.image is not None:
+            files = Pictures(dataset.record, dataset.table(), schema.image)  # seen as the version sees them
+            outputs = scorer.score(files.take(dataset.rows(split)))
+            return outputs.probability, outputs.prediction
+        if (dataset.schema.tensor_shape, dataset.schema.image) != (schema.tensor_shape, schema.image):
+            held, taken = (_rows_of(one) for one in (dataset.schema, schema))
+            raise LeptonError(f"{dataset.ref} holds {held}; {version} takes {taken}.", "Evaluate on data like its own.")
         outputs = scorer.score(dataset.tensors(split))
     else:
         try:
@@ -127,6 +133,12 @@ def _by_graph(bundle: Bundle, dataset: Dataset, split: str, version: str) -> tup
             ) from error
         outputs = scorer.score(packed)
     return outputs.probability, outputs.prediction
+
+
+def _rows_of(schema: Schema) -> str:
+    if schema.image is not None:
+        return f"images of {schema.image}"
+    return "a table" if schema.tensor_shape is None else f"rows of shape {schema.tensor_shape}"
 
 
 def _stored(bundle: Bundle, dataset: Dataset, split: str, version: str) -> tuple[NDArray[Any] | None, NDArray[Any]]:

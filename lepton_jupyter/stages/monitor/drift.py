@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from lepton_jupyter.formats.packing import Packed
-from lepton_jupyter.formats.profile import NumberProfile, Profile, Shift, psi
+from lepton_jupyter.formats.profile import NumberProfile, Profile, Shift, categories_of, numbers_of, psi
 from lepton_jupyter.formats.schema import SENTINEL, Schema
 from lepton_jupyter.stages.monitor.effective import Cells
 
@@ -115,20 +115,19 @@ def holm(values: Iterable[float]) -> list[float]:
 def cells_of(reference: Profile, schema: Schema, packed: Packed) -> dict[str, Cells]:
     """Return in which cell each row [N] lies in every column: the reference's bins or categories, then the rest."""
     found: dict[str, Cells] = {}
-    for place, column in enumerate(schema.num):
-        values, ours = packed.num[:, place], reference.numbers[column.name]
+    for name, values in numbers_of(schema, packed):
+        ours = reference.numbers[name]
         edges = np.asarray([ours.edges[one] for one in ours.merged_bins()])
         bins = np.searchsorted(edges, values, side="right")
         if ours.values:
             bins[~np.isin(values, ours.values)] = len(edges) + 1
         bins[np.isnan(values)] = len(edges) + 2
-        found[column.name] = Cells(bins, len(edges) + 1)
-    for place, column in enumerate(schema.txt):
-        categories = reference.texts[column.name].categories
+        found[name] = Cells(bins, len(edges) + 1)
+    for name, texts in categories_of(schema, packed):
+        categories = reference.texts[name].categories
         known = {SENTINEL: len(categories) + 1} | {category: at for at, category in enumerate(categories)}
-        texts = packed.txt[:, place]
         codes = np.fromiter((known.get(text, len(categories)) for text in texts), np.intp, len(texts))
-        found[column.name] = Cells(codes)
+        found[name] = Cells(codes)
     return found
 
 

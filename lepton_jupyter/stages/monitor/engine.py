@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import polars as pl
@@ -80,8 +82,11 @@ def _columns(window: MonitorWindow, compared: Compared) -> tuple[ColumnReport, .
         _column(compared, name, has_more_missing=name in fuller, n_outside=outside.get(name, 0))
         for name in compared.names
     ]
-    positive = window.schema.positive
-    found = [msgspec.structs.replace(one, text=text.of_column(one, compared, positive=positive)) for one in found]
+    about: dict[str, Any] = {
+        "positive": window.schema.positive,
+        "prose": {column.name for column in window.schema.prose},
+    }
+    found = [msgspec.structs.replace(one, text=text.of_column(one, compared, **about)) for one in found]
     return tuple(sorted(found, key=_rank))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -81,8 +82,10 @@ def sentences(record: MonitorRecord, *, n_other: int, has_predicted: bool) -> tu
     return tuple(said)
 
 
-def of_column(column: ColumnReport, compared: Compared, *, positive: str | None = None) -> str:
-    """Return one sentence on a column; empty where there is nothing to say."""
+def of_column(
+    column: ColumnReport, compared: Compared, *, positive: str | None = None, prose: Collection[str] = ()
+) -> str:
+    """Return one sentence on a column; empty where there is nothing to say. Of prose, words are counted."""
     name = column.name
     before, now = compared.sides(name)
     parts = []
@@ -90,7 +93,7 @@ def of_column(column: ColumnReport, compared: Compared, *, positive: str | None 
         size = f"PSI {column.psi + column.noise:.2f} where chance gives {column.noise:.2f}"
         if column.kind == "prediction":
             return f"{_of_predictions(compared, name, positive)} ({size})."
-        parts.append(f"{name} drifted: {size}{'' if column.has_more_missing else _moved(compared, name)}.")
+        parts.append(f"{name} drifted: {size}{'' if column.has_more_missing else _moved(compared, name, prose)}.")
     if column.has_more_missing:
         parts.append(
             f"{name} is missing in {share(column.missing)} of rows, {share(column.missing_before)} in training."
@@ -105,12 +108,13 @@ def of_column(column: ColumnReport, compared: Compared, *, positive: str | None 
     return " ".join(parts)
 
 
-def _moved(compared: Compared, name: str) -> str:
+def _moved(compared: Compared, name: str, prose: Collection[str]) -> str:
     """Return how a column moved: its mean, or the category that changed most."""
     before, now = compared.sides(name)
     if name in before.numbers:
         old, new = before.numbers[name].mean, now.numbers[name].mean
-        return "" if old is None or new is None else f"; its mean is {new:.4g}, {old:.4g} in training"
+        unit = " words" if name in prose else ""
+        return "" if old is None or new is None else f"; its mean is {new:.4g}{unit}, {old:.4g} in training"
     label, old_share, new_share = _largest_change(compared, name)
     return f"; {label} is {share(new_share)} of rows, {share(old_share)} in training"
 

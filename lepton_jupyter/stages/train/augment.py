@@ -38,7 +38,7 @@ def make_augment(job: Job, feed: Feed, head: Head) -> Augment | None:
     words = job.spec.augment
     if not words:
         return None
-    return Chain([_step(job, feed, head, word) for word in words])
+    return Chain([_step(job, feed, head, word) for word in words], feed)
 
 
 def check_augment(job: Job, feed: Feed, head: Head, inputs: Tensors) -> None:
@@ -60,7 +60,7 @@ def check_augment(job: Job, feed: Feed, head: Head, inputs: Tensors) -> None:
     __tracebackhide__ = True
     codes = torch.zeros(len(inputs[0]), dtype=torch.int64)
     target = codes if head.kind == "softmax" else codes.float()
-    given = tuple(tensor.clone() for tensor in inputs)
+    given = tuple(tensor.clone() for tensor in feed.given(inputs))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for word in job.spec.augment:
             step = _step(job, feed, head, word)
@@ -92,12 +92,13 @@ def _compare(word: str, feed: Feed, given: Tensors, found: Any) -> None:
 class Chain:
     """Several augmentations, one after the other."""
 
-    def __init__(self, steps: Sequence[Augment]) -> None:
-        self.steps = tuple(steps)
+    def __init__(self, steps: Sequence[Augment], feed: Feed) -> None:
+        self.steps, self.feed = tuple(steps), feed
 
     def __call__(self, inputs: Tensors, target: torch.Tensor, draw: torch.Generator) -> Batch:
         """Return the batch, changed."""
         __tracebackhide__ = True
+        inputs = self.feed.given(inputs)
         for step in self.steps:
             inputs, target = step(inputs, target, draw)
         return inputs, target
@@ -108,6 +109,11 @@ def _step(job: Job, feed: Feed, head: Head, word: str) -> Augment:
     if own is not None:
         return Own(own)
     name, number = augment_of(word)
+    if "tokens" in feed.names and name in ("noise", "mixup"):
+        raise LeptonError(
+            f"--augment {word} changes numbers, and '{job.name}' takes tokens of text.",
+            "Leave it out, or give an augmentation of your own: a name in the notebook.",
+        )
     if name == "noise":
         return Noise(number)
     if name == "mixup":

@@ -25,6 +25,7 @@ from lepton_jupyter.formats.bundle import (
     PREDICTIONS,
     PROFILE,
     SCHEMA,
+    TOKENIZER,
     WEIGHTS,
     Bundle,
     encode,
@@ -32,16 +33,19 @@ from lepton_jupyter.formats.bundle import (
     write_bundle,
 )
 from lepton_jupyter.formats.packing import Packed
-from lepton_jupyter.formats.predicted import is_classes, pack_predictions, schema_of_predictions
+from lepton_jupyter.formats.pixels import fingerprint, pillow_version
+from lepton_jupyter.formats.predicted import decide, is_classes, pack_predictions, schema_of_predictions
 from lepton_jupyter.formats.profile import Profile, build
 from lepton_jupyter.formats.records import Card
 from lepton_jupyter.formats.schema import Schema
+from lepton_jupyter.serving.text import TextReader
 from lepton_jupyter.stages.data.packing import pack_frame
 from lepton_jupyter.stages.data.row_groups import RowGroups
 from lepton_jupyter.stages.data.store import Dataset
 from lepton_jupyter.stages.train.graph import serialise
 from lepton_jupyter.stages.train.job import Fitted, Given
 from lepton_jupyter.stages.train.parity import Parity, Probe, check_parity, planted_probes, real_probes, rows_of
+from lepton_jupyter.stages.train.planted_images import planted_rows
 
 N_UNSEEN = 300  # rows of validation and test; under these, training's are taken as well
 N_PREDICTED = 10_000  # rows of each split
@@ -85,10 +89,13 @@ def bundle_of(
         if why_not:
             session.note("exportable", False)
             session.note("why_not_exportable", why_not)
-    card = msgspec.structs.replace(
-        card, is_deployable=not why_not, why_not=why_not, parity=parity.to_dict() if parity else {}
-    )
+    told = parity.to_dict() if parity else {}
+    if parity and fitted.schema.image is not None:
+        told |= {"pillow": pillow_version(), "pixels": fingerprint()}
+    card = msgspec.structs.replace(card, is_deployable=not why_not, why_not=why_not, parity=told)
     files = {SCHEMA: encode(fitted.schema), CARD: encode(card), WEIGHTS: _weights(fitted)}
+    if fitted.tokenizer is not None:
+        files[TOKENIZER] = fitted.tokenizer
     if dataset is not None:
         files[PROFILE] = encode(dataset.profile())
     if graph is not None and not why_not:
@@ -113,7 +120,10 @@ def _proved_graph(
             raise
         return None, None, str(error)
     try:
-        parity = check_parity(fitted.predict, graph, _probes(fitted, dataset, example), scale=_scale(fitted, dataset))
+        text = fitted.tokenizer  # read anew from its bytes, as an endpoint does
+        reader = TextReader(text, fitted.schema) if text is not None else None
+        probes, scale = _probes(fitted, dataset, example), _scale(fitted, dataset)
+        parity = check_parity(fitted.predict, graph, probes, scale=scale, reader=reader)
     except Exception as error:  # onnxruntime's own exceptions have no common base
         return None, None, f"The exported graph does not run: {str(error).splitlines()[0][:300]}"
     return graph, parity, parity.message
@@ -128,6 +138,9 @@ def _probes(fitted: Fitted, dataset: Dataset | None, example: Given | None) -> l
     elif dataset is not None:
         split = dataset.splits()[0]
         rows = rows_of(fitted.schema, dataset, split, dataset.spread(split, N_PREDICTED, places=N_PLACES))
+    if fitted.schema.image is not None:
+        labels, read, served = planted_rows(fitted.schema.image)
+        probes.append(Probe(read, [f"a planted image {what}" for what in labels], served=served))
     if isinstance(rows, Packed):
         probes += planted_probes(fitted.schema, rows, fitted.thresholds())
     return probes
@@ -199,11 +212,7 @@ def prediction_columns(schema: Schema, answers: npt.NDArray[np.float64]) -> dict
     if schema.task == "regression":
         names = [f"prediction_{target}" for target in schema.targets] if len(schema.targets) > 1 else ["prediction"]
         return {name: answers[:, place] for place, name in enumerate(names)}
-    codes = answers.argmax(axis=1)
-    if len(schema.classes) == 2:
-        positive = schema.positive_index
-        codes = np.where(answers[:, positive] >= 0.5, positive, 1 - positive)
-    labels = np.array(schema.classes, dtype=object)[codes].tolist()
+    labels = np.array(schema.classes, dtype=object)[decide(schema, answers)].tolist()
     return {"prediction": labels} | {
         f"probability_{label}": answers[:, place] for place, label in enumerate(schema.classes)
     }

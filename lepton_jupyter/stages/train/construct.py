@@ -10,16 +10,27 @@ from lepton_jupyter.core.errors import LeptonError, did_you_mean
 
 N_FEATURES = ("n_features", "in_features", "input_size", "input_dim")
 N_OUTPUTS = ("n_outputs", "out_features", "output_size", "output_dim", "num_classes", "n_classes")
+VOCAB_SIZE = ("vocab_size", "num_embeddings")
+BY_DATA = frozenset({*N_FEATURES, *N_OUTPUTS, *VOCAB_SIZE, "input_shape", "cardinalities", "max_tokens"})
 _SAMPLES: dict[object, str] = {int: "32", "int": "32", float: "0.1", "float": "0.1", bool: "true", "bool": "true"}
 
 
 def facts_of(
-    *, n_features: int, n_outputs: int, input_shape: tuple[int, ...], cardinalities: tuple[int, ...]
+    *,
+    n_features: int,
+    n_outputs: int,
+    input_shape: tuple[int, ...],
+    cardinalities: tuple[int, ...],
+    vocab_size: int | None = None,
+    max_tokens: int | None = None,
 ) -> dict[str, Any]:
-    """Return every argument that the data can fill, by name."""
+    """Return every argument that the data can fill, by name; the last two where it has prose."""
     facts: dict[str, Any] = dict.fromkeys(N_FEATURES, n_features)
     facts.update(dict.fromkeys(N_OUTPUTS, n_outputs))
-    return facts | {"input_shape": input_shape, "cardinalities": cardinalities}
+    facts |= {"input_shape": input_shape, "cardinalities": cardinalities}
+    if vocab_size is not None:
+        facts |= dict.fromkeys(VOCAB_SIZE, vocab_size) | {"max_tokens": max_tokens}
+    return facts
 
 
 def construct(model: Any, facts: Mapping[str, Any], params: Mapping[str, Any], *, name: str, data: str = "") -> Any:
@@ -54,7 +65,7 @@ def construct(model: Any, facts: Mapping[str, Any], params: Mapping[str, Any], *
 def check_arguments(model: Any, params: Mapping[str, Any], *, name: str, data: str = "") -> None:
     """Raise as `construct` would for the arguments alone, without calling anything."""
     if _is_called(model):
-        facts = facts_of(n_features=0, n_outputs=0, input_shape=(), cardinalities=())
+        facts = facts_of(n_features=0, n_outputs=0, input_shape=(), cardinalities=(), vocab_size=0, max_tokens=0)
         _arguments(model, facts, params, name=name, data=data)
 
 
@@ -97,7 +108,7 @@ def _arguments(
         flags = " ".join(f"-p {parameter.name}={_SAMPLES.get(parameter.annotation, 'VALUE')}" for parameter in missing)
         raise LeptonError(
             f"'{name}' needs {words}, which the data does not know (it fills {N_FEATURES[0]}, {N_OUTPUTS[0]}, "
-            "input_shape, cardinalities and their usual other names).",
+            "input_shape, cardinalities and their usual other names, and vocab_size where a column is --text).",
             f"Say it: %lepton train {name}{' --data ' + data if data else ''} {flags}",
         )
     return arguments
@@ -126,5 +137,4 @@ def is_free_factory(model: Any) -> bool:
     """Whether it is a factory that asks for nothing that the data knows: only calling it shows what it makes."""
     if inspect.isclass(model) or not (inspect.isroutine(model) or _is_factory(model)):
         return False
-    known = {*N_FEATURES, *N_OUTPUTS, "input_shape", "cardinalities"}
-    return not known & {parameter.name for parameter in _parameters(model)}
+    return not BY_DATA & {parameter.name for parameter in _parameters(model)}

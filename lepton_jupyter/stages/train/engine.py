@@ -21,7 +21,13 @@ from lepton_jupyter.stages.train.frameworks.registry import framework_of
 from lepton_jupyter.stages.train.job import Fitted, History, InRanks, Job, settle_task
 from lepton_jupyter.stages.train.spec import Train
 
-NOT_PARAMS = ("model", "data", "name", "detach")  # fields of the verb that say where from and where to, not how
+NOT_PARAMS = (
+    "model",
+    "data",
+    "name",
+    "detach",
+    "license",
+)  # fields of the verb that say where from and where to, not how
 
 
 @dataclass
@@ -139,7 +145,7 @@ def make_job(
     if isinstance(dataset, Example):
         spec = msgspec.structs.replace(spec, preprocess="none")  # a loader prepares its rows itself
     else:
-        dataset = settle_task(dataset, spec.task)
+        dataset = settle_task(dataset, spec.task, threshold=spec.threshold)
     if is_free_factory(model):  # it asks for nothing that the data knows: what it gives decides the framework
         from lepton_jupyter.stages.train.randomness import seed_everything
 
@@ -227,5 +233,6 @@ def make_card(fitted: Fitted, *, model: str, run_id: str, spec: Train, dataset: 
         best_epoch=outcome.best_epoch,
         epochs=outcome.epochs,
         stopped_at=outcome.stopped_at,
+        license=spec.license or "",
         notes=notes,
     )

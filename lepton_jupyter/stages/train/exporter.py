@@ -174,7 +174,7 @@ def _load(folder: Path) -> tuple[nn.Module, Feed, Tensors, str]:
     final = folder / "final.safetensors"
     if final.exists():
         module.load_state_dict(safetensors.torch.load(final.read_bytes()), strict=False)
-    return module, Feed(tuple(payload["feed"])), payload["inputs"], payload["name"]
+    return module, payload["feed"], payload["inputs"], payload["name"]
 
 
 def serve(requests: IO[str], channel: IO[str]) -> None:

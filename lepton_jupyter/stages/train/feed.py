@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lepton_jupyter.serving.text import chunk_rows
 from lepton_jupyter.stages.train.construct import names_arguments
 
 CHUNK_ROWS = 8192  # of a pass without gradients
@@ -23,6 +24,20 @@ def takes_categories(module: Any) -> bool:
     return forward is not None and names_arguments(forward, "numeric", "categorical")
 
 
+def names_tokens(module: Any) -> bool:
+    """Whether a module (or its class) names ``tokens`` in forward."""
+    forward = getattr(module, "forward", None)
+    return forward is not None and names_arguments(forward, "tokens")
+
+
+def names_for(model: Any, *, has_prose: bool) -> tuple[str, ...]:
+    """Return the names under which a module (or its class, or what will make it) gets the columns of a table."""
+    if has_prose and names_tokens(model):
+        return tuple(name for name in ("numeric", "categorical", "tokens") if names_arguments(model.forward, name))
+    is_embedding = takes_categories(model) or names_arguments(model, "cardinalities")
+    return ("numeric", "categorical") if is_embedding else ("features",)
+
+
 @dataclass(frozen=True)
 class Feed:
     """The names under which a module gets its tensors.
@@ -31,20 +46,37 @@ class Feed:
     ----------
     names : tuple of str
         ``("features",)``: one float32 tensor [B, F], given by position; ``("numeric", "categorical")``: float32
-        [B, Fn] and int64 codes [B, Fc], given by name; ``("tensor",)``: float32 [B, *shape].
+        [B, Fn] and int64 codes [B, Fc], given by name; ``("tensor",)``: float32 [B, *shape]. ``"tokens"``, alone or
+        behind those of a table that the module names: int64 [B, T] of a column of prose, [B, n, T] of several.
+    is_image : bool
+        Whether the tensor lies in memory as uint8 and is given as float32, 0 to 1. This is part of the graph.
     """
 
     names: tuple[str, ...]
+    is_image: bool = False
+
+    def given(self, tensors: Tensors) -> Tensors:
+        """Return a batch as the module is given it: the pixels of images as shares of 255."""
+        if not self.is_image or tensors[0].dtype != torch.uint8:
+            return tensors
+        return (tensors[0].float() / 255.0,)
 
     def call(self, module: Callable[..., Any], tensors: Tensors) -> Any:
         """Return the module's raw answer for a batch."""
         __tracebackhide__ = True
-        if len(self.names) == 1:
+        tensors = self.given(tensors)
+        if len(self.names) == 1 and self.names != ("tokens",):
             return module(tensors[0])
         return module(**dict(zip(self.names, tensors, strict=True)))
 
+    def chunk_rows(self, tensors: Tensors) -> int:
+        """Return how many rows go through the module at once without gradients."""
+        is_reader = self.names[-1] == "tokens"
+        return min(CHUNK_ROWS, chunk_rows(tensors[-1][:1].numel())) if is_reader else CHUNK_ROWS
+
     def describe(self, tensors: Tensors) -> str:
         """Return ``a float32 tensor [64, 30]`` for messages."""
+        tensors = self.given(tensors)
         return " and ".join(
             f"{name + ', ' if len(tensors) > 1 else ''}a {str(tensor.dtype).removeprefix('torch.')} tensor "
             f"{list(tensor.shape)}"

@@ -29,7 +29,7 @@ def loss_function(
 
     def of_own(inputs: Tensors, target: torch.Tensor) -> torch.Tensor:
         __tracebackhide__ = True
-        answer = own((*inputs, target))
+        answer = own((*feed.given(inputs), target))
         return answer["loss"] if isinstance(answer, dict) else answer
 
     def of_output(inputs: Tensors, target: torch.Tensor) -> torch.Tensor:

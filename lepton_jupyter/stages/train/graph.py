@@ -48,10 +48,29 @@ def join(plan: onnx.ModelProto, model: onnx.ModelProto, names: Iterable[tuple[st
     """
     pairs = [(source, PREFIX + target) for source, target in names]
     outputs = [PREFIX + output.name for output in model.graph.output]
-    model = compose.add_prefix(align(model), PREFIX)
+    model = align(model)
+    _prefix(model.graph)
     plan = align(plan)
     joined = compose.merge_models(plan, model, io_map=pairs, outputs=outputs)
     return rename_outputs(joined, {name: name.removeprefix(PREFIX) for name in outputs})
+
+
+def _prefix(graph: onnx.GraphProto) -> None:
+    """Put `PREFIX` before every name of a graph.
+
+    `onnx.compose.add_prefix` leaves out what a loop's body takes from around it, as in torch's EmbeddingBag.
+    """
+    for thing in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        thing.name = PREFIX + thing.name
+    for sparse in graph.sparse_initializer:
+        sparse.values.name = PREFIX + sparse.values.name
+    for node in graph.node:
+        node.name = PREFIX + node.name
+        for names in (node.input, node.output):
+            names[:] = [PREFIX + name if name else "" for name in names]  # an empty one is left out
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                _prefix(inner)
 
 
 def rename_outputs(model: onnx.ModelProto, names: dict[str, str]) -> onnx.ModelProto:

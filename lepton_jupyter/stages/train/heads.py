@@ -24,6 +24,8 @@ class Head:
         ``softmax`` over [B, K]; ``sigmoid`` of one logit [B] or [B, 1] for the positive class; ``identity``.
     positive_index : int
         Of a sigmoid: the place of the positive class.
+    threshold : float
+        Probability of the positive class from which it is predicted.
     n_outputs : int
         K or T.
     offset, scale : tuple of float
@@ -33,6 +35,7 @@ class Head:
     kind: Literal["softmax", "sigmoid", "identity"]
     n_outputs: int
     positive_index: int = 1
+    threshold: float = 0.5
     offset: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
 
@@ -60,6 +63,12 @@ def first_tensor(output: Any) -> Any:
     return output
 
 
+def head_of_classes(schema: Schema) -> Head:
+    """Return the head of a model that gives a number a class, [B, K]."""
+    k = len(schema.classes)
+    return Head("softmax", k, positive_index=schema.positive_index if k == 2 else 1, threshold=schema.threshold)
+
+
 def head_for(output: torch.Tensor, schema: Schema, *, scaling: tuple[Any, Any] | None = None) -> Head | None:
     """Return the head that fits a model's output [B, …], or None where its shape fits nothing.
 
@@ -81,7 +90,7 @@ def head_for(output: torch.Tensor, schema: Schema, *, scaling: tuple[Any, Any] |
         return Head("identity", n, offset=tuple(map(float, offset)), scale=tuple(map(float, scale)))
     k = len(schema.classes)
     if shape == (k,):
-        return Head("softmax", k, positive_index=schema.positive_index if k == 2 else 1)
+        return head_of_classes(schema)
     if k == 2 and shape in ((), (1,)):
-        return Head("sigmoid", k, positive_index=schema.positive_index)
+        return Head("sigmoid", k, positive_index=schema.positive_index, threshold=schema.threshold)
     return None

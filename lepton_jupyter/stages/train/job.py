@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -28,7 +29,7 @@ FITTED_ROWS = 200_000
 FITTED_BYTES = 2**26
 N_LEAST = 1_000
 
-Given = Packed | npt.NDArray[np.float32]  # packed columns, or tensors [N, *shape]
+Given = Packed | npt.NDArray[Any]  # packed columns, or tensors [N, *shape]: float32, of images uint8
 History = dict[str, list[float]]
 InRanks = Callable[[Callable[[], None]], None]
 
@@ -48,7 +49,7 @@ class Source(Protocol):
     def packed(self, split: str | None = None, some: npt.NDArray[np.intp] | None = None) -> Packed:
         """Columns of a split; `some`: of the rows at these positions of it."""
 
-    def tensors(self, split: str | None = None, some: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float32]:
+    def tensors(self, split: str | None = None, some: npt.NDArray[np.intp] | None = None) -> npt.NDArray[Any]:
         """Tensors of a split."""
 
     def targets(self, split: str | None = None, some: npt.NDArray[np.intp] | None = None) -> npt.NDArray[Any]:
@@ -150,6 +151,10 @@ class Fitted(Protocol):
     def outcome(self) -> Outcome:
         """What came out of the training."""
 
+    @property
+    def tokenizer(self) -> bytes | None:
+        """The ``tokenizer.json`` that makes its tokens; None where it reads no prose."""
+
     def close(self) -> None:
         """End what still runs beside it."""
 
@@ -198,13 +203,14 @@ class Outcome:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def settle_task(dataset: Dataset, task: str) -> Dataset:
-    """Return the dataset as the task that was asked for sees it.
+def settle_task(dataset: Dataset, task: str, *, threshold: float | None = None) -> Dataset:
+    """Return the dataset as the task that was asked for sees it, with the threshold of its decision.
 
     Raises
     ------
     LeptonError
-        If the dataset has no target, its target does not fit the task, or there is nothing to tell apart.
+        If the dataset has no target, its target does not fit the task, there is nothing to tell apart, or it is not
+        binary and a threshold is given.
     """
     schema = dataset.schema
     if schema.task is None or not schema.targets:
@@ -227,4 +233,21 @@ def settle_task(dataset: Dataset, task: str) -> Dataset:
             f"Dataset '{dataset.ref}' has {n_rows} training row(s); a model needs {MIN_ROWS} at least.",
             "Bring more rows, or keep them all for training: --split none.",
         )
-    return dataset
+    return dataset.with_schema(with_threshold(dataset.schema, threshold))
+
+
+def with_threshold(schema: Schema, threshold: float | None) -> Schema:
+    """Return the schema with the threshold that was asked for.
+
+    Raises
+    ------
+    LeptonError
+        If the task has none.
+    """
+    if threshold is None:
+        return schema
+    if schema.task != "binary":
+        raise LeptonError(
+            f"--threshold means nothing for a {schema.task} task: it decides between two classes.", "Leave it out."
+        )
+    return msgspec.structs.replace(schema, threshold=threshold)

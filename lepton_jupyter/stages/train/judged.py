@@ -74,6 +74,7 @@ class Judge:
             classes=self.classes,
             positive=self.head.positive_index if self.task == "binary" else None,
             task=self.task,
+            threshold=self.head.threshold,
         )
         return value_of(metric, sample)
 
@@ -172,7 +173,8 @@ def headline(
     if head.kind == "identity":
         return {prefix + "rmse": float(np.sqrt(np.mean((decoded - values) ** 2)))}
     if head.n_outputs == 2:
-        guesses = np.where(decoded[:, head.positive_index] >= 0.5, head.positive_index, 1 - head.positive_index)
+        is_positive = decoded[:, head.positive_index] >= head.threshold
+        guesses = np.where(is_positive, head.positive_index, 1 - head.positive_index)
     else:
         guesses = decoded.argmax(1)
     return {prefix + "accuracy": float(np.mean(guesses == values))}

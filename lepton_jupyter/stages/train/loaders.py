@@ -19,6 +19,7 @@ from lepton_jupyter.stages.train.batches import Batch
 from lepton_jupyter.stages.train.examples import Example, read_example
 from lepton_jupyter.stages.train.feed import CHUNK_ROWS, auto_batch_size
 from lepton_jupyter.stages.train.heads import Head
+from lepton_jupyter.stages.train.job import with_threshold
 from lepton_jupyter.stages.train.spec import Train
 
 WANTED = "Let each item be a pair (x, y) of tensors, x float and y a class's number or numbers to predict."
@@ -89,7 +90,7 @@ def loaders_of(value: Any, spec: Train) -> Loaders:
     by_split = dict(zip(SPLITS, parts, strict=False))
     x, y = first_pair(parts[0], spec.data)
     example = read_example(x.numpy())
-    schema = _with_targets(example.schema, parts[0], y, spec)
+    schema = with_threshold(_with_targets(example.schema, parts[0], y, spec), spec.threshold)
     return Loaders(by_split, schema, example.rows, spec.data)
 
 

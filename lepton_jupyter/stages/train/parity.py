@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,10 @@ import onnxruntime as ort
 
 from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.schema import SENTINEL, Schema
+from lepton_jupyter.serving.text import TextReader
 from lepton_jupyter.stages.data.packing import pack_frame
 from lepton_jupyter.stages.train.job import Given
+from lepton_jupyter.stages.train.planted_images import served_rows
 
 if TYPE_CHECKING:
     from lepton_jupyter.stages.data.store import Dataset, Positions
@@ -26,6 +29,13 @@ N_BATCH = 64
 N_PLANTED = 8
 N_THRESHOLDS = 200
 UNSEEN = "\u2400unseen"
+TEXTS = {  # planted in columns of prose
+    "empty": "",
+    "blank": " \n\t",
+    "very long": "a very long text, 🎈 " * 3_000,
+    "one word without end": "x" * 20_000,
+    "of unknown characters": "\u2400 🜁 ꙮ \u0000 e\u0301 \U000e0067 [PAD] [CLS] 한국어 العربية",
+}
 
 Answers = npt.NDArray[np.float64]
 
@@ -63,11 +73,15 @@ class Parity:
 
 @dataclass(frozen=True)
 class Probe:
-    """Rows to be compared, each with a name for messages."""
+    """Rows to be compared, each with a name for messages.
+
+    `served` are the same rows as an endpoint makes them of what it is sent; None: there is nothing to make.
+    """
 
     rows: Given
     labels: list[str]
     is_planted: bool = False
+    served: Given | None = None
 
 
 def check_parity(
@@ -76,6 +90,7 @@ def check_parity(
     probes: list[Probe],
     *,
     scale: Answers | float = 1.0,
+    reader: TextReader | None = None,
 ) -> Parity:
     """Compare the live model with its graph.
 
@@ -88,8 +103,10 @@ def check_parity(
         A planted probe that the live model itself refuses is passed over: there is nothing to be equal to.
     scale : float or array [T]
         Standard deviation of the targets; 1 for probabilities.
+    reader : TextReader, optional
+        Of the bundle's tokenizer: the comparison begins at the text.
     """
-    session = open_graph(graph)
+    run = partial(run_graph, open_graph(graph), reader=reader)
     n_rows, worst, message = 0, 0.0, ""
     for probe in probes:
         try:
@@ -98,7 +115,7 @@ def check_parity(
             if not probe.is_planted:
                 raise
             continue
-        for found, labels, wanted in _answers(session, probe, expected):
+        for found, labels, wanted in _answers(run, probe, expected):
             difference = _difference(found, wanted, scale)
             n_rows += len(difference)
             at = int(difference.argmax()) if len(difference) else 0
@@ -113,20 +130,20 @@ def check_parity(
 
 
 def _answers(
-    session: ort.InferenceSession, probe: Probe, expected: Answers
+    run: Callable[[Given], Answers], probe: Probe, expected: Answers
 ) -> list[tuple[Answers, list[str], Answers]]:
     """Return the graph's answers for all rows at once, and for some alone and in a batch of `N_BATCH`."""
-    rows = probe.rows
-    together = run_graph(session, rows)
+    rows = probe.rows if probe.served is None else probe.served
+    together = run(rows)
     compared = [(together, probe.labels, expected)]
     picks = np.linspace(0, len(expected) - 1, min(N_ALONE, len(expected))).astype(int)
     if len(picks):
-        alone = np.concatenate([run_graph(session, _take(rows, [pick])) for pick in picks])
+        alone = np.concatenate([run(_take(rows, [pick])) for pick in picks])
         labels = [f"{probe.labels[pick]}, alone" for pick in picks]
         compared.append((alone, labels, expected[picks]))
         batch = np.arange(N_BATCH) % len(expected)
         in_batch = [f"{probe.labels[pick]}, in a batch of {N_BATCH}" for pick in batch]
-        compared.append((run_graph(session, _take(rows, batch)), in_batch, expected[batch]))
+        compared.append((run(_take(rows, batch)), in_batch, expected[batch]))
     return compared
 
 
@@ -156,9 +173,16 @@ def open_graph(graph: bytes) -> ort.InferenceSession:
     return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def run_graph(session: ort.InferenceSession, rows: Given) -> Answers:
+def run_graph(session: ort.InferenceSession, rows: Given, reader: TextReader | None = None) -> Answers:
     """Return a graph's answers, float64 [N, K] or [N, T]."""
-    given = rows._asdict() if isinstance(rows, Packed) else {"tensor": rows}
+    given: dict[str, npt.NDArray[Any]]
+    if reader is not None and isinstance(rows, Packed):
+        parts = [slice(start, start + reader.chunk_rows) for start in range(0, rows.n_rows, reader.chunk_rows)]
+        if len(parts) > 1:
+            return np.concatenate([run_graph(session, _take(rows, part), reader) for part in parts])
+        given = reader.graph_inputs(rows)
+    else:
+        given = rows._asdict() if isinstance(rows, Packed) else {"tensor": rows}
     answer = session.run(None, {i.name: given[i.name] for i in session.get_inputs()})[0]
     return answer.astype(np.float64)
 
@@ -182,7 +206,9 @@ def real_probes(schema: Schema, dataset: Dataset) -> list[Probe]:
     for split in dataset.splits():
         some = dataset.spread(split, N_REAL, places=N_PLACES)
         index = some if some is not None else np.arange(dataset.record.split_rows[split])
-        probes.append(Probe(rows_of(schema, dataset, split, some), [f"row {row} of {split}" for row in index]))
+        served = served_rows(schema, dataset, split, some) if schema.image is not None else None
+        labels = [f"row {row} of {split}" for row in index]
+        probes.append(Probe(rows_of(schema, dataset, split, some), labels, served=served))
     return probes
 
 
@@ -203,6 +229,9 @@ def planted_probes(schema: Schema, rows: Packed, thresholds: dict[str, list[floa
         probes.append(_planted(rows, f"'{column.name}' missing", num={place: np.nan}))
     for place, column in enumerate(schema.txt):
         probes.append(_planted(rows, f"'{column.name}' missing", txt={place: SENTINEL}))
+        if column.kind == "text":
+            probes += [_planted(rows, f"'{column.name}' {what}", txt={place: text}) for what, text in TEXTS.items()]
+            continue
         probes.append(_planted(rows, f"'{column.name}' never seen", txt={place: UNSEEN}))
     nothing: dict[int, Any] = dict.fromkeys(range(len(schema.num)), np.nan)
     probes.append(_planted(rows, "nothing known", num=nothing, txt=dict.fromkeys(range(len(schema.txt)), SENTINEL)))

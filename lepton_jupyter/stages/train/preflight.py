@@ -38,6 +38,8 @@ OF_TORCH = (
     "checkpoint_every_s",
     "resume",
     "scale_target",
+    "tokenizer",
+    "max_tokens",
 )  # flags that mean nothing where no gradient is followed
 
 

@@ -62,7 +62,7 @@ class Proof:
         try:
             payload = {
                 "module": module,
-                "feed": feed.names,
+                "feed": feed,
                 "inputs": tuple(tensor.detach().cpu() for tensor in inputs),
                 "name": name,
                 "cells": _cells(module),

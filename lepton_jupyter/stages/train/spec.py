@@ -72,8 +72,21 @@ class Train(DataFlags, kw_only=True, frozen=True):
     checkpoint_every_s: Annotated[float, Help("seconds between checkpoints inside an epoch", gt=0)] = 30.0
     resume: Annotated[str | None, Help("a run whose last checkpoint it goes on from")] = None
     preprocess: Annotated[Literal["auto", "none"], Help("fill, scale and encode columns, or change nothing")] = "auto"
+    tokenizer: Annotated[
+        str | None, Help("a tokenizer.json for the columns of prose; else one is learned from the training rows")
+    ] = None
+    max_tokens: Annotated[
+        Annotated[int, Meta(ge=1, le=8192)] | None, Help("tokens of a text that the model reads; else 128")
+    ] = None
     task: Annotated[Task | Literal["auto"], Help("what is predicted")] = "auto"
+    threshold: Annotated[
+        Annotated[float, Meta(gt=0, lt=1)] | None,
+        Help("binary: probability from which the positive class is predicted; else 0.5"),
+    ] = None
     scale_target: Annotated[bool, Help("standardise regression targets inside the loss")] = False
+    license: Annotated[
+        str | None, Help("of the version: an SPDX identifier such as MIT; stands in its card and on its image")
+    ] = None
     params: Annotated[dict[str, Any], Help("KEY=VALUE for the model's constructor; JSON, else text")] = field(
         default_factory=dict
     )

@@ -71,7 +71,7 @@ class Validation:
                 if own is None:
                     value = self.loss(output, target)
                 else:
-                    answer = own((*inputs, target))
+                    answer = own((*self.feed.given(inputs), target))
                     value = answer["loss"] if isinstance(answer, dict) else answer
                 if not is_own:
                     continue
@@ -95,13 +95,14 @@ class Validation:
     def _parts(self) -> Iterator[Batch]:
         if not isinstance(self.held, Rows):
             for inputs, target in self.held.epoch(1):
-                for start in range(0, len(target), self.chunk_rows):
-                    end = start + self.chunk_rows
+                size = min(self.chunk_rows, self.feed.chunk_rows(inputs))
+                for start in range(0, len(target), size):
+                    end = start + size
                     yield tuple(tensor[start:end] for tensor in inputs), target[start:end]
             return
         start = 0
         device = self.precision.device
-        for inputs in chunks(self.held.inputs, self.chunk_rows):
+        for inputs in chunks(self.held.inputs, min(self.chunk_rows, self.feed.chunk_rows(self.held.inputs))):
             n = len(inputs[0])
             targets = self.held.targets[start : start + n]
             yield tuple(tensor.to(device) for tensor in inputs), targets.to(device)

@@ -151,6 +151,8 @@ def _kit_of(asked: Asked, spec: Train) -> tuple[Kit, Callable[[Train], nn.Module
     held = validation_of(job, fitted, loss=loss, like=like, device=device)
     if not isinstance(batches, InMemory) or not (held is None or isinstance(held, Rows)):
         raise NotStackableError("its rows are streamed")
+    if fitted.feed.is_image:
+        raise NotStackableError("its rows are images")
     if batches.rows.targets.device.type != device.type:
         raise NotStackableError("its rows have no room on the device")
     judge = make_judge(job, fitted.head, has_validation=held is not None)

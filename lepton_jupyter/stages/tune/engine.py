@@ -143,7 +143,7 @@ def is_maximized(spec: Tune, metric: str, task: Any) -> bool:
 
 def open_search(session: Session, model: Any, dataset: Dataset, spec: Tune, names: Mapping[str, object]) -> Searching:
     """Return a search that goes on from what the session's folder holds."""
-    dataset = settle_task(dataset, spec.task)
+    dataset = settle_task(dataset, spec.task, threshold=spec.threshold)
     training = training_of(spec)
     space = parse_space(spec.search, model, training)
     assert dataset.schema.task is not None  # `settle_task` saw to it

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from lepton_jupyter.core.errors import LeptonError, did_you_mean, unknown
-from lepton_jupyter.stages.train.construct import BARE, N_FEATURES, N_OUTPUTS
+from lepton_jupyter.stages.train.construct import BARE, BY_DATA
 from lepton_jupyter.stages.train.preflight import is_estimator
 from lepton_jupyter.stages.train.spec import Train
 
@@ -206,9 +206,8 @@ def _params(model: Any) -> tuple[list[str], bool]:
         parameters = list(inspect.signature(model).parameters.values())
     except (TypeError, ValueError):
         return [], False
-    of_data = {*N_FEATURES, *N_OUTPUTS, "input_shape", "cardinalities"}
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    named = [one.name for one in parameters if one.kind in by_name and one.name not in of_data]
+    named = [one.name for one in parameters if one.kind in by_name and one.name not in BY_DATA]
     takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
     return named, takes_any and getattr(getattr(model, "__init__", None), "__module__", "") not in BARE
 

@@ -1,6 +1,7 @@
-"""LitServe with its own batching: ``python litserve_torch.py PORT``."""
+"""LitServe with its own batching: ``python litserve_torch.py PORT``.
 
-from __future__ import annotations
+It looks at the annotations themselves: none of them may be text.
+"""
 
 import sys
 from typing import Any

@@ -38,6 +38,7 @@ TOLERANCE = 1e-5  # what docs/parity.md states
 N_ROWS = 400
 N_PLANTED = 64
 N_EDGES = 40
+WORDS = (SENTINEL, "a word never seen", "None", "nan", "", "\t ", "[PAD]", "🎈" * 500, "endless" * 3_000)
 
 Answers = Any
 
@@ -156,7 +157,7 @@ def probes(fitted: Fitted, dataset: Dataset) -> list[Any]:
     for place in range(len(fitted.schema.num)):
         made.append(_with(rows, num={place: np.nan}))
     for place in range(len(fitted.schema.txt)):
-        made += [_with(rows, txt={place: word}) for word in (SENTINEL, "a word never seen", "None", "nan", "")]
+        made += [_with(rows, txt={place: word}) for word in WORDS]
     made.append(
         _with(
             rows,
@@ -259,11 +260,13 @@ HEAD = f"""
 
 A version is a graph, and an endpoint runs the graph. So before a version can be deployed, the live model and its graph
 answer the same rows: up to 2,000 of each split, and planted ones: each column missing, a word never seen, nothing known
-at all, values on a tree's thresholds and one float32 beside them, a row alone against the same row in a batch of 64.
-They may differ by {TOLERANCE:g}: of a probability; of a number, in units of the target's standard deviation, or of a
-tenth of the answer where that is more (a float32 answer is no finer). What differs by more is not deployable; its
-message shows the worst row; what the live model itself refuses (a hole, for an estimator that takes none) is passed
-over.
+at all, values on a tree's thresholds and one float32 beside them, prose that is empty, endless or odd, a row alone
+against the same row in a batch of 64. Where a column is prose, the comparison begins at the text. Of images the graph
+gets what an endpoint makes of the files' bytes, and planted ones are files of one pixel, of extreme shapes, grey,
+transparent, of a palette, of 16 bits, in CMYK, progressive, and turned by Exif. They may differ by
+{TOLERANCE:g}: of a probability; of a number, in units of the target's standard deviation, or of a tenth of the answer
+where that is more (a float32 answer is no finer). What differs by more is not deployable; its message shows the worst
+row; what the live model itself refuses (a hole, for an estimator that takes none) is passed over.
 
 The families below were trained on real data and compared twice: by that gate, and through the endpoint's own scorer on
 rows planted by the test. `python -m tests.stages.train.families > docs/parity.md` writes this page again;
@@ -288,7 +291,7 @@ def main() -> None:
     try:
         for place, case in enumerate(CASES):
             if not case.is_here:
-                raise SystemExit(f"'{case.name}' needs {case.needs}: pip install 'lepton_jupyter[boosting,keras]'")
+                raise SystemExit(f"'{case.name}' needs {case.needs}: pip install 'lepton_jupyter[test]'")
             print(case.name, file=sys.stderr)
             found[case.name] = (case, attempt(case, make(home, case.data), root / f"run{place}"))
     finally:

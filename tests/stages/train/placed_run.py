@@ -1,4 +1,7 @@
-"""A training in a process and a home of its own: ``python placed_run.py FOLDER``. The bundle is FOLDER/run/bundle."""
+"""A training in a process and a home of its own: ``python placed_run.py FOLDER TABLE``.
+
+The table lies in the folder; the bundle is FOLDER/run/bundle.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +31,34 @@ class Net(nn.Module):
         return self.net(x)
 
 
-def main(folder: Path) -> None:
+class Reader(nn.Module):
+    """Of prose alone."""
+
+    def __init__(self, vocab_size: int, n_outputs: int) -> None:
+        super().__init__()
+        self.embed = nn.EmbeddingBag(vocab_size, 8)
+        self.out = nn.Linear(8, n_outputs)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.out(self.embed(tokens))
+
+
+TABLES = {
+    "penguins.csv": (Net, {"target": ("species",)}),
+    "reviews.csv": (Reader, {"target": ("liked",), "text": ("review",), "ignore": ("order", "days", "bought_by")}),
+}
+
+
+def main(folder: Path, table: str) -> None:
     """Add the table that lies in the folder, and train on it."""
     home = Home(folder / "home").make()
-    add(home, Data(name="penguins", source=str(folder / "penguins.csv"), target=("species",)), None)
+    model, flags = TABLES[table]
+    add(home, Data(name="data", source=str(folder / table), **flags), None)  # type: ignore[arg-type]
     run = folder / "run"
     run.mkdir()
-    spec = Train(model="Net", data="penguins", epochs=3)
-    train(Quiet("0" * 12, run), Net, Store(home).open("penguins"), spec)
+    spec = Train(model="Net", data="data", epochs=3)
+    train(Quiet("0" * 12, run), model, Store(home).open("data"), spec)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

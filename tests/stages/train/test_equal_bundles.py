@@ -19,7 +19,7 @@ from lepton_jupyter.stages.data.store import Dataset
 from lepton_jupyter.stages.train.saving import save
 
 PROGRAM = Path(__file__).with_name("placed_run.py")
-TABLE = Path(__file__).parents[3] / "example_notebooks" / "penguins.csv"
+TABLES = (Path(__file__).parents[3] / "example_notebooks" / "penguins.csv", Path(__file__).parents[2] / "reviews.csv")
 OF_ITS_RUN = (CARD, MANIFEST)  # the card says when and how fast it was trained; the manifest has the card's hash
 
 
@@ -34,16 +34,17 @@ def same_files(first: Path, second: Path) -> set[str]:
 
 
 @pytest.mark.slow
-def test_trained_in_another_place_it_is_the_same_but_for_its_card(tmp_path: Path) -> None:
+@pytest.mark.parametrize("table", TABLES, ids=lambda path: path.stem)
+def test_trained_in_another_place_it_is_the_same_but_for_its_card(table: Path, tmp_path: Path) -> None:
     bundles = []
     for place, seed in (("here", "1"), ("a/longer way/there", "2")):
         folder = tmp_path / place
         folder.mkdir(parents=True)
-        shutil.copyfile(TABLE, folder / TABLE.name)
+        shutil.copyfile(table, folder / table.name)
         program = folder / "model.py"
         shutil.copyfile(PROGRAM, program)
         environment = {**os.environ, "PYTHONHASHSEED": seed, "HOME": str(folder), "TZ": f"UTC+{seed}"}
-        subprocess.run([sys.executable, str(program), str(folder)], cwd=folder, env=environment, check=True)
+        subprocess.run([sys.executable, str(program), str(folder), table.name], cwd=folder, env=environment, check=True)
         bundles.append(folder / "run" / "bundle")
     assert same_files(*bundles) == set(contents(bundles[0])) - {*OF_ITS_RUN}
     first, second = (json.loads((bundle / CARD).read_bytes()) for bundle in bundles)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.stages.train import zoo_boosted, zoo_keras, zoo_networks, zoo_sklearn
+from tests.stages.train import zoo_boosted, zoo_keras, zoo_networks, zoo_sklearn, zoo_text
 
-CASES = (*zoo_networks.CASES, *zoo_sklearn.CASES, *zoo_boosted.CASES, *zoo_keras.CASES)
+CASES = (*zoo_networks.CASES, *zoo_text.CASES, *zoo_sklearn.CASES, *zoo_boosted.CASES, *zoo_keras.CASES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from lepton_jupyter.core.paths import Home
 from lepton_jupyter.stages.data.ingest import add
 from lepton_jupyter.stages.data.spec import Data
 from lepton_jupyter.stages.data.store import Dataset, Store
+from tests.pictures import write_digits
 
 EXAMPLES = Path(__file__).parents[3] / "example_notebooks"
+REVIEWS = Path(__file__).parents[2] / "reviews.csv"
 
 
 def _table(name: str) -> pl.DataFrame:
@@ -44,6 +47,18 @@ def _digits() -> Any:
     return found.images[:600, None].astype(np.float32) / 16, found.target[:600]
 
 
+def _reviews() -> pl.DataFrame:
+    """Reviews written for these tests: prose, a word, a number, holes in each."""
+    return _holes(pl.read_csv(REVIEWS).drop("order"), "liked", rate=0.05)
+
+
+def _halves() -> Any:
+    """The two halves of a review as two columns."""
+    middle = pl.col("review").str.len_chars() // 2
+    parts = {"first": pl.col("review").str.slice(0, middle), "rest": pl.col("review").str.slice(middle)}
+    return _reviews().select("liked", **parts)
+
+
 def _heights() -> Any:
     """Penguins' mass and flippers: two targets, words and holes among the features."""
     return _table("penguins.csv").drop_nulls(["body_mass_g", "flipper_length_mm"]).drop("year")
@@ -63,6 +78,10 @@ DATA: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "diabetes": (lambda: _table("diabetes.csv"), {"target": ("progression",)}),
     "diabetes with holes": (lambda: _holes(_table("diabetes.csv"), "progression"), {"target": ("progression",)}),
     "digits": (_digits, {}),
+    "digits in files": (lambda: partial(write_digits, classes=10, most=60), {}),
+    "reviews": (_reviews, {"target": ("liked",), "text": ("review",)}),
+    "reviews, prose alone": (lambda: _reviews().select("review", "liked"), {"target": ("liked",), "text": ("review",)}),
+    "reviews, two columns of prose": (_halves, {"target": ("liked",), "text": ("first", "rest")}),
 }
 
 
@@ -74,5 +93,7 @@ def make(home: Home, key: str) -> Dataset:
         return Store(home).open(name)
     except LeptonError:  # not yet made
         value = read()
-        add(home, Data(name=name, source="table", **flags), value)
+        is_of_files = isinstance(value, partial)
+        source = str(value(home.root / f"{name}-files")) if is_of_files else "table"
+        add(home, Data(name=name, source=source, **flags), None if is_of_files else value)
         return Store(home).open(name)

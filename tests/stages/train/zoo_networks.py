@@ -160,6 +160,7 @@ CASES = (
     _saved("MLP, answer in a dict", "tumours", Told),
     _saved("MLP, answer in a tuple", "diabetes", Paired),
     _saved("CNN", "digits", Conv),
+    Case("CNN, of PNG and JPEG files", "digits in files", lambda: Conv, {"epochs": 2}),
     _saved("RNN", "digits", partial(Recurrent, "RNN")),
     _saved("LSTM, two layers both ways", "digits", partial(Recurrent, "LSTM", 2, True)),
     _saved("GRU", "digits", partial(Recurrent, "GRU")),

@@ -12,6 +12,7 @@ from lepton_jupyter.formats.bundle import Bundle
 from lepton_jupyter.formats.views import VersionView
 from lepton_jupyter.stages.deploy.export.base import Base, check_there, open_base
 from lepton_jupyter.stages.deploy.export.context import write_context
+from lepton_jupyter.stages.deploy.export.graph import write_graph
 from lepton_jupyter.stages.deploy.export.image import plan_image
 from lepton_jupyter.stages.deploy.export.kserve import check_image, write_manifests
 from lepton_jupyter.stages.deploy.export.oci import write_layout
@@ -36,6 +37,8 @@ def check(spec: Export) -> None:
         if spec.base != NONE:
             raise LeptonError("--base means nothing for --format kserve: the image has its base.", "Leave it out.")
         return
+    if spec.format == "onnx" and spec.base != NONE:
+        raise LeptonError("--base means nothing for --format onnx: a graph has none.", "Leave it out.")
     if spec.image is not None:
         raise LeptonError(
             f"--image means nothing for --format {spec.format}: the one who pushes an image names it.", "Leave it out."
@@ -66,6 +69,9 @@ def export(spec: Export, version: VersionView, bundle: Bundle) -> Exported:
         with new_folder(to) as folder:
             write_manifests(version, bundle.manifest_hash, name, folder)
             return write_record(folder, about)
+    if spec.format == "onnx":
+        with new_folder(to) as folder:
+            return write_record(folder, msgspec.structs.replace(about, parts=write_graph(bundle, folder)))
     base = spec.base if _is_name(spec) else _base(spec)
     image = plan_image(version, bundle, base=base, forced=spec.force or "")
     about = msgspec.structs.replace(

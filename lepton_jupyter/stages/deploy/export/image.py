@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.formats.bundle import MANIFEST, Bundle, encode
+from lepton_jupyter.formats.bundle import MANIFEST, TOKENIZER, Bundle, encode
 from lepton_jupyter.formats.endpoint import EndpointConfig, Options
 from lepton_jupyter.formats.views import VersionView
 from lepton_jupyter.stages.deploy.export.base import DEFAULT_PATH, Base, architecture
 from lepton_jupyter.stages.deploy.export.elf import needs_of
 from lepton_jupyter.stages.deploy.export.interpreter import PYTHON, interpreter_tree
 from lepton_jupyter.stages.deploy.export.packages import (
+    OF_IMAGES,
+    OF_PROSE,
     SITE,
     STATE,
     USER_ID,
@@ -132,7 +134,8 @@ def plan_image(version: VersionView, bundle: Bundle, *, base: Base | str | None,
             f"An image holds packages for Linux; those here are for {sys.platform}.", "Export on Linux.", code="refused"
         )
     epoch, model = _source_date_epoch(), _model_tree(version, bundle)
-    dependencies, packages = dependencies_tree()
+    more = (*(OF_IMAGES if bundle.schema.image is not None else ()), *(OF_PROSE if bundle.has(TOKENIZER) else ()))
+    dependencies, packages = dependencies_tree(*more)
     parts: dict[str, Tree] = {}
     if base is None:
         parts["interpreter"], python = interpreter_tree(dependencies)
@@ -148,7 +151,7 @@ def plan_image(version: VersionView, bundle: Bundle, *, base: Base | str | None,
     return Image(
         parts=parts,
         python=python,
-        labels=inherited | _labels(version, bundle.manifest_hash, forced),
+        labels=inherited | _labels(version, bundle, forced),
         created=created.strftime("%Y-%m-%dT%H:%M:%SZ"),
         mtime=epoch or 0,
         base=local,
@@ -198,15 +201,16 @@ def _model_tree(version: VersionView, bundle: Bundle) -> Tree:
     return tree
 
 
-def _labels(version: VersionView, manifest_hash: str, forced: str) -> dict[str, str]:
+def _labels(version: VersionView, bundle: Bundle, forced: str) -> dict[str, str]:
     return {
         f"{LABELS}title": version.model,
         f"{LABELS}version": version.ref.rpartition("@")[2],
         f"{LABELS}description": f"{version.ref} behind HTTP: /predict, /v2/models/{version.model}/infer, /metrics",
         f"{OWN_LABELS}model": version.model,
         f"{OWN_LABELS}version": version.ref,
-        f"{OWN_LABELS}manifest": f"sha256:{manifest_hash}",
+        f"{OWN_LABELS}manifest": f"sha256:{bundle.manifest_hash}",
         f"{OWN_LABELS}live": f"http:{PORT}/healthz",
         f"{OWN_LABELS}ready": f"http:{PORT}/readyz",
+        **({f"{LABELS}licenses": bundle.card.license} if bundle.card.license else {}),
         **({f"{OWN_LABELS}forced": forced} if forced else {}),
     }

@@ -22,17 +22,21 @@ DISTRIBUTIONS = (
     "click", "h11", "httptools", "msgspec", "numpy", "onnxruntime", "prometheus_client", "uvicorn", "uvloop",
 )  # fmt: skip
 
+OF_IMAGES = ("pillow",)  # where the model takes image files
+OF_PROSE = ("tokenizers",)  # what it imports for a bundle with a tokenizer, and only then
+
 _FOLDERS_LEFT_OUT = frozenset({"__pycache__", "test", "tests"})
 _PARTS_LEFT_OUT = (  # converters and trainers
     "onnxruntime/backend/", "onnxruntime/datasets/", "onnxruntime/quantization/", "onnxruntime/tools/",
     "onnxruntime/transformers/",
+    "PIL/_avif", "PIL/_imagingcms", "PIL/_imagingft", "PIL/_imagingtk", "PIL/_webp",  # an endpoint reads JPEG and PNG
 )  # fmt: skip
 _KINDS_LEFT_OUT = frozenset({".a", ".c", ".h", ".pxd", ".pyc", ".pyi", ".pyx"})
 _RECORDS_LEFT_OUT = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json"})  # how it came here
 
 
-def dependencies_tree() -> tuple[Tree, dict[str, str]]:
-    """Return the packages that the endpoint imports, and their versions by name.
+def dependencies_tree(*more: str) -> tuple[Tree, dict[str, str]]:
+    """Return the packages that the endpoint imports, and `more` that it needs for a bundle; their versions by name.
 
     Raises
     ------
@@ -41,7 +45,7 @@ def dependencies_tree() -> tuple[Tree, dict[str, str]]:
     """
     tree = Tree()
     versions = {}
-    for name in DISTRIBUTIONS:
+    for name in (*DISTRIBUTIONS, *more):
         found = _installed(name)
         versions[name] = found.version
         files = {path: Path(str(found.locate_file(path))) for path in found.files or () if not _is_left_out(path)}

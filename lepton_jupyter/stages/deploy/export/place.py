@@ -22,13 +22,13 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes
     ----------
     format : str
-        ``oci``, ``docker`` or ``kserve``.
+        ``oci``, ``docker``, ``kserve`` or ``onnx``.
     version : str
         ``NAME@3``.
     names : tuple of str
         What lies in the folder, beside this record.
     parts : dict of str to int
-        Bytes of each layer above the base, unpacked.
+        Bytes of each layer above the base, unpacked; of a graph, of each file.
     digest : str
         Of an OCI image's manifest.
     base : str

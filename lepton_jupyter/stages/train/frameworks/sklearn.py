@@ -35,11 +35,12 @@ from lepton_jupyter.stages.train.frameworks.linear import linear_graph, linear_o
 from lepton_jupyter.stages.train.frameworks.tree_graph import forest_graph
 from lepton_jupyter.stages.train.frameworks.trees import plan_thresholds
 from lepton_jupyter.stages.train.graph import OPSET, add_classes, add_head, align, join
-from lepton_jupyter.stages.train.heads import Head
+from lepton_jupyter.stages.train.heads import Head, head_of_classes
 from lepton_jupyter.stages.train.job import Given, Job, Outcome
 from lepton_jupyter.stages.train.judged import headline
 from lepton_jupyter.stages.train.preflight import refuse_flags
 from lepton_jupyter.stages.train.randomness import seed_everything
+from lepton_jupyter.stages.train.tokenizer import refuse_prose
 
 
 @dataclass
@@ -61,6 +62,7 @@ class SklearnFitted:
     places: list[int] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
     framework: str = "sklearn"
+    tokenizer: bytes | None = None
 
     def predict(self, rows: Given) -> npt.NDArray[np.float64]:
         """Return probabilities [N, K] or predictions [N, T] of the live estimator."""
@@ -180,12 +182,7 @@ class SklearnFramework:
         fitted.estimator.fit(given, target)
 
     def _outcome(self, fitted: SklearnFitted, job: Job, rows_per_s: float) -> Outcome:
-        k = job.n_outputs
-        head = (
-            Head("identity", k)
-            if job.task == "regression"
-            else Head("softmax", k, positive_index=job.schema.positive_index if k == 2 else 1)
-        )
+        head = Head("identity", job.n_outputs) if job.task == "regression" else head_of_classes(job.schema)
         metrics = {"rows_per_s": rows_per_s}
         for split, prefix in (("train", "train_"), ("validation", "val_")):
             if split in job.dataset.splits():
@@ -248,6 +245,7 @@ def frame_of(schema: Schema, rows: Packed) -> pd.DataFrame:
 
 def refuse_tensors(job: Job) -> None:
     """Raise `LeptonError` for data that is no table."""
+    refuse_prose(job)
     if job.schema.tensor_shape is not None:
         raise LeptonError(
             f"'{job.dataset.ref}' holds arrays of shape {list(job.schema.tensor_shape)}; scikit-learn takes tables.",

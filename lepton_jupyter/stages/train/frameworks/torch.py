@@ -7,6 +7,7 @@ import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -16,15 +17,16 @@ from torch import nn
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.schema import Schema
+from lepton_jupyter.serving.text import TextReader
 from lepton_jupyter.stages.data.plan import Mode, Plan, apply_plan, fit_plan
 from lepton_jupyter.stages.data.plan_graph import plan_graph
 from lepton_jupyter.stages.train.checkpoints import Checkpoints, Unwritten, read_checkpoint, restore
 from lepton_jupyter.stages.train.checks import N_ROWS, check_first_batch, first_output, mixes_rows
-from lepton_jupyter.stages.train.construct import construct, facts_of, names_arguments
+from lepton_jupyter.stages.train.construct import construct, facts_of
 from lepton_jupyter.stages.train.dynamo import spare_compiler
 from lepton_jupyter.stages.train.exporter import export_module
 from lepton_jupyter.stages.train.exporter_process import EXPORT
-from lepton_jupyter.stages.train.feed import Feed, Tensors, chunks, takes_categories
+from lepton_jupyter.stages.train.feed import Feed, Tensors, chunks, names_for
 from lepton_jupyter.stages.train.graph import OPSET, add_head, align, join
 from lepton_jupyter.stages.train.heads import Head, first_tensor
 from lepton_jupyter.stages.train.job import Given, Job, Outcome
@@ -36,11 +38,13 @@ from lepton_jupyter.stages.train.proof import Proof
 from lepton_jupyter.stages.train.randomness import seed_everything
 from lepton_jupyter.stages.train.sources import batches_of, validation_of
 from lepton_jupyter.stages.train.threads import settle_threads
+from lepton_jupyter.stages.train.tokenizer import check_reads_text, reader_for
 
 PLAN_NAMES = {
     "features": "numeric",
     "numeric": "numeric",
     "categorical": "codes",
+    "tokens": "prose",
 }  # a module's input, the plan's output
 
 
@@ -55,6 +59,7 @@ class TorchFitted:
     head: Head
     name: str
     example: Tensors
+    reader: TextReader | None = None
     outcome: Outcome = field(default_factory=Outcome)
     proof: Proof | None = None
     framework: str = "torch"
@@ -62,18 +67,24 @@ class TorchFitted:
     def inputs(self, rows: Given) -> Tensors:
         """Return raw rows as the module takes them."""
         if not isinstance(rows, Packed):
-            return (torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32)),)
+            kept = rows.dtype if self.feed.is_image else np.float32
+            return (torch.from_numpy(np.ascontiguousarray(rows, dtype=kept)),)
         assert self.plan is not None  # only tensors have none
         features = apply_plan(self.plan, rows)
-        tensors = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in features)
-        return tensors if len(self.feed.names) == 2 else tensors[:1]
+        given: dict[str, Any] = {PLAN_NAMES["numeric"]: features.numeric, PLAN_NAMES["categorical"]: features.codes}
+        if self.reader is not None:
+            tokens = self.reader.tokens(rows)
+            given[PLAN_NAMES["tokens"]] = tokens[:, 0] if tokens.shape[1] == 1 else tokens
+        return tuple(torch.from_numpy(np.ascontiguousarray(given[PLAN_NAMES[name]])) for name in self.feed.names)
 
     def predict(self, rows: Given) -> npt.NDArray[np.float64]:
         """Return probabilities [N, K] or predictions [N, T] of the live module."""
         self.module.eval()
         with torch.no_grad():
+            inputs = self.inputs(rows)
             parts = [
-                self.head.decode(first_tensor(self.feed.call(self.module, part))) for part in chunks(self.inputs(rows))
+                self.head.decode(first_tensor(self.feed.call(self.module, part)))
+                for part in chunks(inputs, self.feed.chunk_rows(inputs))
             ]
         return np.concatenate(parts) if parts else np.empty((0, self.head.n_outputs))
 
@@ -91,6 +102,11 @@ class TorchFitted:
         kept = {given.name for given in model.graph.input}
         pairs = [(PLAN_NAMES[name], name) for name in self.feed.names if name in kept]
         return join(plan_graph(self.plan, self.schema, opset=OPSET), model, pairs)
+
+    @property
+    def tokenizer(self) -> bytes | None:
+        """What makes its tokens."""
+        return self.reader.content if self.reader is not None else None
 
     def weights(self) -> dict[str, npt.NDArray[Any]]:
         """Return weights and buffers under the module's own names."""
@@ -246,30 +262,41 @@ def _scaling(job: Job) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
 def prepare(model: Any, job: Job) -> TorchFitted:
     """Fit the preprocessing, make the module, and lay out the first rows. The head is settled by the first batch."""
     __tracebackhide__ = True
-    is_embedding = takes_categories(model) or names_arguments(model, "cardinalities")
-    fitted = _made(model, job, is_embedding=is_embedding)
-    if takes_categories(fitted.module) != is_embedding and job.schema.tensor_shape is None:
-        fitted = _made(model, job, is_embedding=not is_embedding)  # a factory shows its module's forward only now
+    if hasattr(model, "forward"):
+        check_reads_text(model, job)
+    has_prose, reader = bool(job.schema.prose), reader_for(job)
+    names = names_for(model, has_prose=has_prose)
+    fitted = _made(model, job, names, reader)
+    found = names_for(fitted.module, has_prose=has_prose)
+    if found != names and job.schema.tensor_shape is None:
+        fitted = _made(model, job, found, reader)  # a factory shows its module's forward only now
+    check_reads_text(fitted.module, job)
     return fitted
 
 
-def _made(model: Any, job: Job, *, is_embedding: bool) -> TorchFitted:
+def _made(model: Any, job: Job, names: tuple[str, ...], reader: TextReader | None) -> TorchFitted:
     __tracebackhide__ = True
     plan: Plan | None = None
+    schema = job.schema
     if job.schema.tensor_shape is not None:
-        feed = Feed(("tensor",))
+        feed = Feed(("tensor",), is_image=job.schema.image is not None)
         shape: tuple[int, ...] = job.schema.tensor_shape
         cardinalities: tuple[int, ...] = ()
         rows: Given = job.dataset.tensors("train", job.some("train", N_ROWS))[:N_ROWS]
     else:
-        mode: Mode = "none" if job.spec.preprocess == "none" else "embed" if is_embedding else "dense"
+        mode: Mode = "none" if job.spec.preprocess == "none" else "embed" if "categorical" in names else "dense"
         packed = job.dataset.packed("train", job.some("train"))
         plan = fit_plan(job.schema, packed, mode=mode)
-        feed = Feed(("numeric", "categorical") if is_embedding else ("features",))
+        feed = Feed(names)
         shape, cardinalities = (plan.n_features,), plan.cardinalities
         rows = Packed(packed.num[:N_ROWS], packed.txt[:N_ROWS])
     facts = facts_of(
-        n_features=int(np.prod(shape)), n_outputs=job.n_outputs, input_shape=shape, cardinalities=cardinalities
+        n_features=int(np.prod(shape)),
+        n_outputs=job.n_outputs,
+        input_shape=shape,
+        cardinalities=cardinalities,
+        vocab_size=reader.vocab_size if reader is not None else None,
+        max_tokens=reader.max_tokens if reader is not None else None,
     )
     if not isinstance(model, nn.Module):
         torch.manual_seed(job.spec.seed)
@@ -278,7 +305,9 @@ def _made(model: Any, job: Job, *, is_embedding: bool) -> TorchFitted:
         raise LeptonError(
             f"'{job.name}' gives a {type(module).__name__}, not a torch.nn.Module.", "Return the module from it."
         )
-    fitted = TorchFitted(module, job.schema, plan, feed, Head("identity", 1), job.name, ())
+    if reader is not None:
+        schema = msgspec.structs.replace(schema, max_tokens=reader.max_tokens)
+    fitted = TorchFitted(module, schema, plan, feed, Head("identity", 1), job.name, (), reader)
     fitted.example = fitted.inputs(rows)
     return fitted
 

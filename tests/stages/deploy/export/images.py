@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
+import subprocess
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lepton_jupyter.formats.bundle import Bundle
 from lepton_jupyter.formats.views import VersionView
+from lepton_jupyter.stages.deploy.export.elf import loader_of
 from lepton_jupyter.stages.deploy.export.engine import check, export
 from lepton_jupyter.stages.deploy.export.place import Exported
 from lepton_jupyter.stages.deploy.spec import Export
@@ -73,3 +77,32 @@ def unpack(layout: Path, root: Path) -> Path:
             place.write_bytes(content)
             place.chmod(member.mode)
     return root
+
+
+@contextmanager
+def running(layout: Path, root: Path, state: Path, *, token: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run an image's command with its environment, its paths moved to where it was unpacked; give process and port."""
+    config = read_image(layout)[1]["config"]
+    program, *arguments = config["Entrypoint"]
+    program = root / program.lstrip("/")
+    loader = root / loader_of(program).lstrip("/")
+    libraries = next(root.rglob("libc.so.6")).parent
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = dict(line.split("=", 1) for line in config["Env"])
+    environment |= {
+        "PYTHONPATH": f"{root}{environment['PYTHONPATH']}",
+        "LEPTON_STATE": str(state),
+        "LEPTON_RELEASE": str(root / "opt/lepton/endpoint.json"),
+        "LEPTON_HOST": "127.0.0.1",
+        "LEPTON_PORT": str(port),
+        "LEPTON_TOKEN": token,
+    }
+    argv = [str(loader), "--library-path", str(libraries), str(program), *arguments]
+    started = subprocess.Popen(argv, env=environment, cwd="/", stderr=subprocess.PIPE)
+    try:
+        yield started, port
+    finally:
+        started.kill()
+        started.communicate()

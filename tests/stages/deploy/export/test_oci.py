@@ -22,7 +22,15 @@ from lepton_jupyter.formats.bundle import GRAPH, Bundle
 from lepton_jupyter.formats.endpoint import EndpointConfig
 from lepton_jupyter.stages.deploy.export.base import architecture
 from lepton_jupyter.stages.deploy.export.image import BUNDLE, RELEASE, plan_image
-from lepton_jupyter.stages.deploy.export.packages import DISTRIBUTIONS, ROOMS, SITE, STATE, USER_ID
+from lepton_jupyter.stages.deploy.export.packages import (
+    DISTRIBUTIONS,
+    OF_IMAGES,
+    OF_PROSE,
+    ROOMS,
+    SITE,
+    STATE,
+    USER_ID,
+)
 from lepton_jupyter.stages.deploy.export.place import RECORD
 from tests.serving.graphs import make_bundle
 from tests.stages.deploy.export.images import blob, export_to, members, read_image, version_of
@@ -32,7 +40,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[4]
 PACKAGE = ROOT / "lepton_jupyter"
 MB = 1e6
-ELSEWHERE = frozenset({"pandas", "platformdirs", "pyarrow"})  # asked for by what an image never does, or may lack
+ELSEWHERE = frozenset({"flatbuffers", "pandas", "platformdirs", "pyarrow"})  # what an image never asks for, or lacks
 
 AGAIN = """
 import sys
@@ -141,7 +149,9 @@ def test_what_the_endpoint_imports_is_taken_along() -> None:
     for room in ROOMS:
         for path in (PACKAGE / room).rglob("*.py"):
             for name in _imported(path) - sys.stdlib_module_names - ELSEWHERE - {"lepton_jupyter"}:
-                assert set(holders[name]) & set(DISTRIBUTIONS), f"{name} in {path.name}: name it in packages.py"
+                assert set(holders[name]) & {*DISTRIBUTIONS, *OF_IMAGES, *OF_PROSE}, (
+                    f"{name} in {path.name}: name it in packages.py"
+                )
 
 
 def _imported(path: Path) -> set[str]:

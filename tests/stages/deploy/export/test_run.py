@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
@@ -14,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from lepton_jupyter.stages.deploy.export.elf import loader_of
 from tests.serving.graphs import ROW, expected_logit
-from tests.stages.deploy.export.images import read_image
+from tests.serving.test_text import ROW as TEXT_ROW
+from tests.serving.test_text import text_bundle
+from tests.stages.deploy.export.images import export_to, members, running, unpack
 
 pytestmark = pytest.mark.slow
 
@@ -26,28 +26,8 @@ TOKEN = "a-token-for-an-image"
 @pytest.fixture
 def process(image: Path, root: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The image's command with the image's environment, its paths moved to where it was unpacked."""
-    config = read_image(image)[1]["config"]
-    program, *arguments = config["Entrypoint"]
-    program = root / program.lstrip("/")
-    loader = root / loader_of(program).lstrip("/")
-    libraries = next(root.rglob("libc.so.6")).parent
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = dict(line.split("=", 1) for line in config["Env"])
-    environment |= {
-        "PYTHONPATH": f"{root}{environment['PYTHONPATH']}",
-        "LEPTON_STATE": str(tmp_path / "state"),
-        "LEPTON_RELEASE": str(root / "opt/lepton/endpoint.json"),
-        "LEPTON_HOST": "127.0.0.1",
-        "LEPTON_PORT": str(port),
-        "LEPTON_TOKEN": TOKEN,
-    }
-    argv = [str(loader), "--library-path", str(libraries), str(program), *arguments]
-    started = subprocess.Popen(argv, env=environment, cwd="/", stderr=subprocess.PIPE)
-    yield started, port
-    started.kill()
-    started.communicate()
+    with running(image, root, tmp_path / "state", token=TOKEN) as started:
+        yield started
 
 
 def _ask(port: int, path: str, body: Any = None) -> tuple[int, bytes]:
@@ -105,3 +85,27 @@ def test_nothing_was_compiled_or_written_beside_the_state(
     started.send_signal(signal.SIGTERM)
     assert started.wait(timeout=20) == 0
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+def test_an_image_of_a_version_that_reads_prose_has_what_reads_it(
+    tmp_path: Path, image: Path, eventually: Callable[..., Any]
+) -> None:
+    assert not [member for member, _ in members(image) if "/tokenizers/" in member.name]
+    layout = tmp_path / "image"
+    about = export_to(layout, text_bundle(tmp_path / "bundle"))
+    assert "tokenizers" in about.packages
+    assert sum(size for part, size in about.parts.items() if part != "interpreter") < 200e6
+    (tmp_path / "root").mkdir()
+    root = unpack(layout, tmp_path / "root")
+    with running(layout, root, tmp_path / "state", token=TOKEN) as (started, port):
+
+        def is_ready() -> bool:
+            assert started.poll() is None, started.communicate()[1].decode()
+            try:
+                return _ask(port, "/readyz")[0] == 200
+            except OSError:
+                return False
+
+        eventually(is_ready, what="ready")
+        status, answer = _ask(port, "/predict", {"rows": [TEXT_ROW]})
+        assert (status, json.loads(answer)["predictions"]) == (200, [{"prediction": 156.0}])
