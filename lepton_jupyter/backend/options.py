@@ -5,15 +5,14 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-import sys
 import time
 
 import msgspec
 
 from lepton_jupyter.backend.store import EndpointRow
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.core.replicas import n_cores
 from lepton_jupyter.formats.endpoint import LOOPBACK, EndpointStatus, Options
+from lepton_jupyter.stages.deploy.replicas import check_replicas
 
 SOON_S = 14 * 86_400.0  # a certificate that ends within this is told of
 
@@ -26,25 +25,9 @@ def options_of(row: EndpointRow | None, said: Options | None = None) -> Options:
     LeptonError
         If it wants more replicas than there are cores, or several on a system that cannot share a port.
     """
-    if said is not None and said.replicas is not None and said.replicas > 1:
-        _check_replicas(said.replicas)
+    check_replicas(said.replicas if said is not None else None)
     before = msgspec.json.decode(row.options, type=Options) if row is not None else Options()
     return said.over(before) if said is not None else before
-
-
-def _check_replicas(wanted: int) -> None:
-    if sys.platform != "linux":
-        raise LeptonError(
-            f"{wanted} replicas share a port only on Linux; this is {sys.platform}.",
-            "Leave out --replicas: one process scores on all cores.",
-        )
-    most = n_cores()
-    if wanted > most:
-        cores = "1 core" if most == 1 else f"{most} cores"
-        raise LeptonError(
-            f"{wanted} replicas are more than this machine can run beside each other: it has {cores}.",
-            f"Each needs a core of its own; at most --replicas {most}.",
-        )
 
 
 def dump(options: Options) -> str:

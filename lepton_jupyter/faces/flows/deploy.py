@@ -63,9 +63,11 @@ def allowed_version(asker: Asker, model: str, *, force: str | None, verb: str = 
 
 
 def _check_beside(asker: Asker, spec: Deploy) -> None:
-    """Refuse flags that cannot go together, and a canary of nothing, before the version is judged for it."""
+    """Refuse flags that cannot be, or go together, and a canary of nothing, before the version is judged for it."""
     from lepton_jupyter.stages.deploy.canary import check_flags, nothing_live
+    from lepton_jupyter.stages.deploy.replicas import check_replicas
 
+    check_replicas(spec.replicas)
     check_flags(canary=spec.canary, requests=spec.canary_requests, seconds=spec.canary_seconds, is_shadow=spec.shadow)
     if spec.canary is None and not spec.shadow:
         return
