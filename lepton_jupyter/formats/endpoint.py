@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct, structs
+from msgspec import Meta, Struct, structs
 
 LOOPBACK = "127.0.0.1"
 
 BesideKind = Literal["canary", "shadow"]
+PersonalMode = Literal["drop", "hash", "keep"]
 
 
 class Beside(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -42,9 +43,19 @@ class Options(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ----------
     host : str or None
         Address that it listens on; 127.0.0.1 where nothing was ever said.
+    log_days, log_gb : float or None
+        How long, and how much of, its request log is kept: 90 days and 1 GB where nothing was ever said.
+    log_share : float or None
+        Share of the requests whose rows are logged, 0–1; all where nothing was ever said.
+    personal : str or None
+        What becomes of personal columns in the log: ``drop`` where nothing was ever said, ``hash`` or ``keep``.
     """
 
     host: str | None = None
+    log_days: Annotated[float, Meta(gt=0)] | None = None
+    log_gb: Annotated[float, Meta(gt=0)] | None = None
+    log_share: Annotated[float, Meta(ge=0, le=1)] | None = None
+    personal: PersonalMode | None = None
 
     def over(self, before: Options) -> Options:
         """Return what holds after this was said.

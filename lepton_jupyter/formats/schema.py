@@ -67,6 +67,9 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
         One real-looking row (medians and most frequent values), for the curl line.
     tensor_shape : tuple of int or None
         For a model of tensors: the shape of one row; `columns` is then empty and the graph's input is ``tensor``.
+    personal : tuple of str
+        Columns, or the id column, whose values are personal: an endpoint's log is spared them. ``tensor`` stands for
+        the rows of a model of tensors.
     """
 
     columns: tuple[Column, ...]
@@ -79,6 +82,7 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
     dropped: tuple[str, ...] = ()
     example: dict[str, str | float | int | bool | None] = field(default_factory=dict)
     tensor_shape: tuple[int, ...] | None = None
+    personal: tuple[str, ...] = ()
 
     @property
     def num(self) -> tuple[Column, ...]:

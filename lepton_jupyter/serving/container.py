@@ -2,7 +2,8 @@
 
 LEPTON_TOKEN, or LEPTON_TOKEN_FILE (a mounted file, one token a line), says who is let in. LEPTON_PORT is 8080 where
 nothing is said, LEPTON_HOST all addresses; LEPTON_NAME is a second name of the model. LEPTON_STATE is the folder that
-the endpoint writes to, with the request log; LEPTON_RELEASE is the file that says what is served.
+the endpoint writes to, with the request log; LEPTON_RELEASE is the file that says what is served. LEPTON_LOG_DAYS,
+LEPTON_LOG_GB, LEPTON_LOG_SHARE and LEPTON_PERSONAL are deploy's flags of these names.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from lepton_jupyter.core.names import check_name
 from lepton_jupyter.core.paths import EndpointFolder
 from lepton_jupyter.core.processes import is_held
 from lepton_jupyter.formats.bundle import encode
-from lepton_jupyter.formats.endpoint import EndpointConfig, EndpointStatus, Options
+from lepton_jupyter.formats.endpoint import EndpointConfig, EndpointStatus
 from lepton_jupyter.serving.__main__ import main as serve
+from lepton_jupyter.serving.environment import options_of
 
 RELEASE = "/opt/lepton/endpoint.json"
 EXIT_REFUSED = 2
@@ -113,7 +115,7 @@ def _config(environment: Mapping[str, str], tokens: list[str]) -> EndpointConfig
         name=check_name(environment.get("LEPTON_NAME") or made.name, "model"),
         bundle=str(path.parent / made.bundle),
         port=_port(environment.get("LEPTON_PORT") or str(made.port)),
-        options=Options(host=environment.get("LEPTON_HOST")).over(made.options),
+        options=options_of(environment).over(made.options),
         token_hashes=tuple(hashlib.sha256(token.encode()).hexdigest() for token in tokens),
     )
 

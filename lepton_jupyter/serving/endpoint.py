@@ -68,7 +68,9 @@ class Endpoint:
             logger.warning("%s", error.message)
             self._write_status(config, "error", error=error.message, port=config.port)
             return EXIT_NO_PORT
-        self._app = App(config, self.folder.token, Journal(self.folder.requests))
+        self._app = App(
+            config, self.folder.token, Journal(self.folder.requests, self.folder.personal_key, config.options)
+        )
         self._write_status(config, "starting")
         await self._listener.start(self._app)
         tasks = [asyncio.create_task(work) for work in (self._follow(config), self._watch_lock(), self._tell_on())]

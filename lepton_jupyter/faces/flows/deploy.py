@@ -12,8 +12,10 @@ from lepton_jupyter.core.names import check_name, parse
 from lepton_jupyter.faces.asker import Asker
 from lepton_jupyter.faces.flows.evaluate import judge
 from lepton_jupyter.faces.flows.meaning import find_version
+from lepton_jupyter.faces.flows.personal import warn_of_personal
 from lepton_jupyter.faces.objects.version import Endpoint
 from lepton_jupyter.formats.bundle import open_bundle
+from lepton_jupyter.formats.endpoint import Options
 from lepton_jupyter.formats.views import DeployRequest, EndpointView, VersionView
 from lepton_jupyter.stages.deploy.spec import Deploy
 from lepton_jupyter.stages.evaluate.spec import Evaluate
@@ -29,7 +31,11 @@ def deploy(asker: Asker, spec: Deploy, objects: Mapping[str, Any]) -> Endpoint:
     request = DeployRequest(
         name=name, model=model, port=spec.port, force=spec.force, who=who(), canary=spec.canary,
         canary_requests=spec.canary_requests, canary_seconds=spec.canary_seconds, is_shadow=spec.shadow,
+        options=Options(
+            log_days=spec.log_days, log_gb=spec.log_gb, log_share=spec.log_share, personal=spec.personal,
+        ),
     )  # fmt: skip
+    warn_of_personal(asker, version, spec.personal)
     return endpoint_of(asker, asker.client.deploy(request))
 
 

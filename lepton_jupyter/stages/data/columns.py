@@ -7,6 +7,7 @@ from typing import NamedTuple
 import polars as pl
 
 from lepton_jupyter.core.errors import LeptonError, unknown
+from lepton_jupyter.formats.personal import TENSOR
 from lepton_jupyter.formats.records import Finding
 from lepton_jupyter.formats.schema import SENTINEL, Column, ColumnKind
 from lepton_jupyter.stages.data.spec import DataFlags
@@ -53,6 +54,25 @@ def check_columns(frame: pl.DataFrame, flags: DataFlags) -> None:
                 f"Column '{name}' is the target and cannot be {'the ' if what != 'ignored' else ''}{what} too.",
                 f"Leave out --{what.replace('ignored', 'ignore')} {name}, or name another --target.",
             )
+
+
+def check_personal(frame: pl.DataFrame, flags: DataFlags, *, is_tensor: bool) -> None:
+    """Refuse --personal of what is not there, or of a target: predictions are of it, and are logged.
+
+    Raises
+    ------
+    LeptonError
+        With the known columns.
+    """
+    known = [name for name in (*frame.columns, *([TENSOR] if is_tensor else [])) if name not in flags.target]
+    for name in flags.personal:
+        if name in flags.target:
+            raise LeptonError(
+                f"Column '{name}' is the target: what is predicted is logged, and --personal cannot hide it.",
+                f"Leave out --personal {name}.",
+            )
+        if name not in known:
+            raise unknown("column", name, known, "--personal names a column of the data.")
 
 
 def kind_of(dtype: pl.DataType) -> ColumnKind | None:

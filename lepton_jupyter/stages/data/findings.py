@@ -248,5 +248,5 @@ CHECKS: tuple[Callable[[Table], Iterable[Finding]], ...] = (
     _outliers,
     _id_like,
     _inexact,
-    lambda table: personal(table.frame, skip=table.schema.targets),
+    lambda table: personal(table.frame, skip=(*table.schema.targets, *table.schema.personal)),
 )

@@ -28,7 +28,7 @@ from lepton_jupyter.stages.data.target import MISSING_CODE, Target, codes_of, re
 
 __all__ = ["add", "read_table"]
 
-SHAPING = ("target", "positive", "id", "split", "group", "time", "ignore", "seed")
+SHAPING = ("target", "positive", "id", "split", "group", "time", "ignore", "seed", "personal")
 SPLITTING = ("split", "group", "time", "seed")
 MIN_ROWS = 2
 
@@ -105,6 +105,7 @@ def add(home: Home, spec: Data, value: Any = None) -> tuple[DatasetRecord, bool]
 def _draft(source: _Source) -> _Draft:
     frame, flags = source.frame, source.flags
     columns.check_columns(frame, flags)
+    columns.check_personal(frame, flags, is_tensor=source.tensor is not None)
     target = read_target(frame, flags.target, positive=flags.positive)
     if source.tensor is not None:
         features = columns.Features({}, tuple(frame.columns), [])
@@ -139,6 +140,7 @@ def _described(draft: _Draft, places: splits.Places) -> tuple[Schema, tuple[Find
         dropped=features.dropped,
         example=columns.example_row(source.frame.filter(is_train), features.kinds),
         tensor_shape=None if source.tensor is None else tuple(source.tensor.shape[1:]),
+        personal=source.flags.personal,
     )
     return schema, findings.check(findings.Table(source.frame, features, schema, target, places, source.flags))
 
@@ -251,6 +253,8 @@ def _how(flags: DataFlags, target: Target) -> str:
 
 def _plain(flags: DataFlags) -> dict[str, Any]:
     shaping = {name: getattr(flags, name) for name in SHAPING}
+    if not flags.personal:
+        del shaping["personal"]  # datasets that were made before there was this flag are the same still
     return msgspec.to_builtins(shaping)
 
 

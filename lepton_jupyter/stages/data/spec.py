@@ -17,6 +17,9 @@ class DataFlags(Verb, kw_only=True, frozen=True):
     group: Annotated[str | None, Help("column whose equal values stay in one split")] = None
     time: Annotated[str | None, Help("column by which the rows are split in order")] = None
     ignore: Annotated[tuple[str, ...], Help("column that is no feature; repeat it for several")] = ()
+    personal: Annotated[
+        tuple[str, ...], Help("column of personal data: endpoints' logs are spared its values; repeat it for several")
+    ] = ()
     seed: Annotated[int, Help("seed of the split", ge=0)] = 0
 
 

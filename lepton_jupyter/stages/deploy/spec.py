@@ -40,6 +40,17 @@ class Deploy(Verb, kw_only=True, frozen=True):
     shadow: Annotated[
         bool, Help("ask it what the live version is asked, and compare; nobody waits for what it says")
     ] = False
+    log_share: Annotated[
+        Annotated[float, Meta(ge=0, le=1)] | None, Help("share of the requests whose rows are logged; else all")
+    ] = None
+    log_days: Annotated[
+        Annotated[float, Meta(gt=0)] | None, Help("days for which the request log is kept; else 90")
+    ] = None
+    log_gb: Annotated[Annotated[float, Meta(gt=0)] | None, Help("GB of it that are kept at most; else 1")] = None
+    personal: Annotated[
+        Literal["drop", "hash", "keep"] | None,
+        Help("what the log has of columns marked by data --personal: nothing (else), pseudonyms, or their values"),
+    ] = None
     force: Annotated[str | None, Help("deploy a version that failed its evaluation; the reason is recorded")] = None
 
 
