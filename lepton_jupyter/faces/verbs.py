@@ -56,6 +56,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(deploy.Predict, "predict:predict"),
     Command(deploy.Deploy, "deploy:deploy"),
     Command(deploy.Export, "export:export"),
+    Command(deploy.ExportLog, "export_log:export_log"),
     Command(runs.Run, "runs:run"),
     Command(monitor.Monitor, "monitor:monitor"),
     Command(monitor.Schedule, "schedule:schedule"),

@@ -96,6 +96,28 @@ class Export(Verb, kw_only=True, frozen=True):
     force: Annotated[str | None, Help("export a version that failed its evaluation; the reason becomes a label")] = None
 
 
+class ExportLog(Verb, kw_only=True, frozen=True):
+    """Write an endpoint's request log as Parquet."""
+
+    verb: ClassVar[str] = "export-log"
+    does: ClassVar[str] = (
+        "Write an endpoint's request log as one Parquet file: a line a row, with its id and prediction."
+    )
+    positional: ClassVar[tuple[str, ...]] = ("endpoint",)
+    examples: ClassVar[tuple[str, ...]] = (
+        "export-log diagnosis --to requests.parquet",
+        "export-log diagnosis --to week.parquet --since 7d",
+        "export-log /srv/state/requests --bundle TumorNet@3 --to requests.parquet",
+    )
+
+    endpoint: Annotated[str, Help("the endpoint; or a container's folder: LEPTON_STATE, or requests in it")]
+    to: Annotated[str, Help("file to write: .parquet")]
+    since: Annotated[str | None, Help("how far back, such as 7d, or a date or moment in UTC: 2026-01-31T12:00")] = None
+    until: Annotated[str | None, Help("where it ends, said in the same way; else now")] = None
+    shadow: Annotated[bool, Help("what shadows said, too")] = False
+    bundle: Annotated[str | None, Help("of a container's folder: the version that it served, or its bundle")] = None
+
+
 class Endpoints(Verb, kw_only=True, frozen=True):
     """List endpoints."""
 
