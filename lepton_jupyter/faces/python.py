@@ -21,6 +21,7 @@ TAKES_OBJECTS = {
     "train": ("model", "data", "optimizer", "loss", "lr_scheduler", "augment"),
     "tune": ("model", "data", "optimizer", "loss", "lr_scheduler", "augment"),
     "predict": ("rows",),
+    "feedback": ("labels",),
 }  # a value in place of a word; other positions take references, or our objects that have one
 TAKES_PARAMS = frozenset({"train", "tune"})  # an unknown keyword goes to the model
 TAKES_TABLES = frozenset({"source", "rows", "data", "labels"})

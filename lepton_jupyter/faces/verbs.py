@@ -59,6 +59,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(deploy.ExportLog, "export_log:export_log"),
     Command(runs.Run, "runs:run"),
     Command(monitor.Monitor, "monitor:monitor"),
+    Command(monitor.Feedback, "feedback:feedback"),
     Command(monitor.Schedule, "schedule:schedule"),
     Command(maintain.Retrain, "retrain:retrain"),
     Command(maintain.Promote, "maintain:promote"),
