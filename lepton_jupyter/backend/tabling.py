@@ -17,6 +17,7 @@ from lepton_jupyter.formats.endpoint import EndpointConfig
 from lepton_jupyter.formats.requestlog import is_closed, segments, tables
 from lepton_jupyter.formats.retention import keep_of
 
+AGAIN_S = 600.0  # what could not be done is tried again then: the disk may have been full
 MODULE = "lepton_jupyter.stages.deploy.requests.closing"
 
 log = logging.getLogger("lepton.backend")
@@ -28,17 +29,19 @@ class Tabling:
     def __init__(self, home: Home) -> None:
         self.home = home
         self._child: Popen[bytes] | None = None
-        self._seen: set[Path] = set()  # what the last process was started for; what is there still is not for it
+        self._seen: set[Path] = set()  # what the last process was started for; what is there still could not be done
+        self._again_at = 0.0
 
     def tick(self) -> None:
         """Look once."""
         if self._child is not None and self._child.poll() is None:
             return
         wanted = {path for folder in self.home.endpoints.glob("*/") for path in _due(EndpointFolder(folder))}
-        is_new = not wanted <= self._seen
+        is_new = not wanted <= self._seen or (bool(wanted) and time.monotonic() > self._again_at)
         self._seen = wanted
         if not is_new:
             return
+        self._again_at = time.monotonic() + AGAIN_S
         argv = [sys.executable, "-P", "-m", MODULE, str(self.home.root)]
         try:
             self._child = spawn(argv, env=backend_environment(self.home), cwd=self.home.root, log=self.home.backend_log)

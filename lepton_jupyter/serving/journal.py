@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 
 from lepton_jupyter.core.errors import LeptonError
@@ -115,6 +114,7 @@ class Journal:
     def add_refused(self, version: str, request_id: str, latency_ms: float, *, status: int, error: str) -> None:
         """Hand over one request for rows that was refused, or failed."""
         if self._has_room(1):
+            may_quote = self._may_quote or status not in QUOTES
             self._waiting.append(
                 LoggedRequest(
                     request_id=request_id,
@@ -123,7 +123,7 @@ class Journal:
                     latency_ms=latency_ms,
                     n_rows=0,
                     status=status,
-                    error=error[:LONGEST_ERROR],
+                    error=error[:LONGEST_ERROR] if may_quote else UNQUOTED,
                 )
             )
 
@@ -166,8 +166,6 @@ class Journal:
         """Write the next frame of each version; return how many rows that was, a refusal counted as one."""
         first = self._waiting.popleft()
         if isinstance(first, LoggedRequest):
-            if first.status in QUOTES and not self._may_quote:
-                first = msgspec.structs.replace(first, error=UNQUOTED)
             self._writer.write(first)
             return 1
         together = [first]

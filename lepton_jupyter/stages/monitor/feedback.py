@@ -90,12 +90,7 @@ def feed(home: Home, endpoint: str, table: pl.DataFrame) -> Fed:
     before = known_labels(folder.labels, schema)
     fresh, n_conflicting = _fresh(said, before, schema)
     if fresh.height:
-        try:
-            keep(folder.labels, fresh)
-        except OSError as error:
-            raise LeptonError(
-                f"The labels cannot be kept in '{folder.labels}': {error.strerror}.", "Make room there.", code="failed"
-            ) from error
+        _keep(folder, fresh)
     last = said.unique(BY, keep="last", maintain_order=True)
     rows = _logged(home, folder, schema, last.with_columns(given_at=pl.lit(0.0)))
     found = set(rows["key"].to_list()) if rows.height else set()
@@ -109,6 +104,15 @@ def feed(home: Home, endpoint: str, table: pl.DataFrame) -> Fed:
         n_rows=rows.height,
         metrics=_metrics(rows, schema),
     )
+
+
+def _keep(folder: EndpointFolder, fresh: pl.DataFrame) -> None:
+    try:
+        keep(folder.labels, fresh)
+    except OSError as error:
+        raise LeptonError(
+            f"The labels cannot be kept in '{folder.labels}': {error.strerror}.", "Make room there.", code="failed"
+        ) from error
 
 
 def _read(schema: Schema, table: pl.DataFrame, config: EndpointConfig, folder: EndpointFolder) -> pl.DataFrame:

@@ -16,11 +16,15 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from lepton_jupyter.core.paths import Home
 from lepton_jupyter.faces.cli import main
+from lepton_jupyter.formats.bundle import encode
+from lepton_jupyter.formats.endpoint import EndpointConfig
 from lepton_jupyter.formats.packing import Packed, pack_rows
 from lepton_jupyter.formats.requestlog import LoggedRequest, SegmentWriter, is_closed, segments, tables
 from lepton_jupyter.formats.retention import Keep, removed
 from lepton_jupyter.formats.schema import Column, Schema
+from lepton_jupyter.stages.deploy.requests import closing
 from lepton_jupyter.stages.deploy.requests.closing import keep_up
 from lepton_jupyter.stages.deploy.requests.export import Asked, Written, export
 from lepton_jupyter.stages.deploy.requests.reading import read_chunks, read_log
@@ -302,3 +306,25 @@ def test_a_containers_folder_is_exported_by_the_shell_with_its_bundle(
     assert "1 rows of 1 requests" in capsys.readouterr().out
     assert main(["export-log", str(tmp_path / "elsewhere"), "--to", str(to), "--bundle", str(bundle.root)]) == 2
     assert "no segment (*.lprq) lies there" in capsys.readouterr().err
+
+
+def test_nothing_is_left_of_an_endpoint_that_was_deleted_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path).make()
+    folder = home.endpoint("diagnosis")
+    write(folder.requests, [refused(0)])
+    config = EndpointConfig(
+        name="diagnosis", release=1, model="Net", version="Net@1", bundle="", manifest_hash="", port=1, token_hashes=()
+    )
+    folder.config.write_bytes(encode(config))
+    assert closing.main(home) == 0 and len(tables(folder.requests)) == 1
+    write(folder.requests, [refused(1)])
+
+    def deleted(*given: Any) -> int:
+        folder.config.unlink()
+        return keep_up(*given)
+
+    monkeypatch.setattr(closing, "keep_up", deleted)
+    assert closing.main(home) == 0
+    assert not folder.requests.exists()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def main(home: Home) -> int:
         try:
             config = msgspec.json.decode(config_path.read_bytes(), type=EndpointConfig)
             keep_up(folder.requests, Schemas(home.bundles), keep_of(config.options))
+            if not config_path.exists():  # deleted meanwhile: what was written just now must not stay
+                shutil.rmtree(folder.requests, ignore_errors=True)
         except (OSError, msgspec.DecodeError, pl.exceptions.PolarsError) as error:
             n_failed += 1
             log.warning("the request log of '%s' could not be kept up: %s", folder.name, error)
