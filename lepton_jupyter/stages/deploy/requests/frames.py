@@ -6,7 +6,7 @@ several targets ``prediction_TARGET``), ``probability_CLASS``. Numbers are float
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -62,17 +62,10 @@ def row_ids(request_id: pl.Series, index: pl.Series) -> pl.Series:
 
 def frame_of(records: Sequence[LoggedRequest], schema: Schema | None) -> pl.DataFrame:
     """Return requests that answered by one schema as a table; by None, what nobody knows the columns of."""
-    about = pl.DataFrame(
-        {name: [getattr(record, name) for record in records] for name in ABOUT}, schema=ABOUT
-    ).with_columns(
-        dropped=pl.Series(
-            [[name for name, values in record.withheld.items() if values is None] for record in records],
-            dtype=pl.List(pl.String),
-        ),
-        hashed=pl.Series(
-            [[name for name, values in record.withheld.items() if values is not None] for record in records],
-            dtype=pl.List(pl.String),
-        ),
+    about = pl.DataFrame({name: [getattr(record, name) for record in records] for name in ABOUT}, schema=ABOUT)
+    about = about.with_columns(
+        dropped=_names(records, lambda values: values is None),
+        hashed=_names(records, lambda values: values is not None),
     )
     counts = [record.n_rows for record in records]
     request = np.repeat(np.arange(len(records)), [max(1, count) for count in counts])
@@ -83,6 +76,14 @@ def frame_of(records: Sequence[LoggedRequest], schema: Schema | None) -> pl.Data
     columns = {"index": pl.Series(index, dtype=pl.Int32), **_values(scored, schema)}
     places = pl.Series(np.where(is_row, np.cumsum(is_row) - 1, -1)).replace(-1, None)
     return table.with_columns(series.gather(places).alias(name) for name, series in columns.items())
+
+
+def _names(records: Sequence[LoggedRequest], is_meant: Callable[[Any], bool]) -> pl.Series:
+    """Return of each request which of its withheld columns are meant; null where nothing is withheld at all."""
+    if not any(record.withheld for record in records):
+        return pl.Series([None], dtype=pl.List(pl.String)).new_from_index(0, len(records))
+    names = [[name for name, values in record.withheld.items() if is_meant(values)] for record in records]
+    return pl.Series(names, dtype=pl.List(pl.String))
 
 
 def _values(records: list[LoggedRequest], schema: Schema | None) -> dict[str, pl.Series]:
