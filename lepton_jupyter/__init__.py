@@ -53,13 +53,14 @@ def __getattr__(name: str) -> Any:
         from lepton_jupyter.faces import python
         from lepton_jupyter.faces.verbs import VERBS
 
-        if name in VERBS or name in _OTHERS:
-            found = python.function(name) if name in VERBS else getattr(python, name)
+        verb = name.replace("_", "-")  # export-log is export_log in Python
+        if verb in VERBS or name in _OTHERS:
+            found = python.function(verb) if verb in VERBS else getattr(python, name)
             globals()[name] = found
             return found
         from lepton_jupyter.core.errors import did_you_mean
 
-        known = [*VERBS, *_OTHERS, "LeptonError"]
+        known = [*(word.replace("-", "_") for word in VERBS), *_OTHERS, "LeptonError"]
         raise AttributeError(f"lepton_jupyter has no '{name}'. Known: {', '.join(known)}.{did_you_mean(name, known)}")
     raise AttributeError(f"module 'lepton_jupyter' has no attribute '{name}'")
 
@@ -67,4 +68,5 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from lepton_jupyter.faces.verbs import VERBS
 
-    return sorted([*VERBS, *_OTHERS, "LeptonError", "__version__"])
+    verbs = [word.replace("-", "_") for word in VERBS]
+    return sorted([*verbs, *_OTHERS, "LeptonError", "__version__"])

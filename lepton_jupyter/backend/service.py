@@ -28,6 +28,7 @@ from lepton_jupyter.backend.runs import Runs
 from lepton_jupyter.backend.schedules import Schedules
 from lepton_jupyter.backend.signing import check_where_asked
 from lepton_jupyter.backend.store import Store
+from lepton_jupyter.backend.tabling import Tabling
 from lepton_jupyter.backend.tracking import Tracking
 from lepton_jupyter.backend.versions import Versions
 from lepton_jupyter.core.errors import LeptonError, unknown
@@ -46,6 +47,7 @@ RUNNING_TICK_S = 0.2  # while all runs do nothing but run: on two cores ours wou
 ENDPOINTS_TICK_S = 0.5
 KEEPER_TICK_S = 1.0
 WARMING_TICK_S = 1.0
+TABLING_TICK_S = 10.0
 SCHEDULES_LOOK_S = 0.1  # costs nothing while nothing is due
 
 
@@ -60,6 +62,7 @@ class Service:
         self.versions = Versions(home, self.store)
         self.journal = Journal(home, self.store)
         self.endpoints = Endpoints(home, self.store)
+        self._tabling = Tabling(home)
         self.runs = Runs(home, self.store, on_end=self._on_end, slots=Slots(home))
         self._deletion = Deletion(home, self.store, self.runs, self.versions, self.endpoints)
         self.schedules = Schedules(home, self.store.engine, self.runs)
@@ -82,6 +85,7 @@ class Service:
             ("keeper", self._tick_keeper, KEEPER_TICK_S),
             ("schedules", self._tick_schedules, SCHEDULES_LOOK_S),
             ("alerts", self._tick_alerts, 0.0),
+            ("tabling", self._tabling.tick, TABLING_TICK_S),
             ("warming", lambda: self.runs.warming.tick(self.runs.active()), WARMING_TICK_S),
         ):
             clock = threading.Thread(target=self._every, args=(tick, pause_s), name=name, daemon=True)

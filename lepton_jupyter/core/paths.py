@@ -293,8 +293,18 @@ class EndpointFolder:
 
     @property
     def requests(self) -> Path:
-        """Segments of the request log. Written by the endpoint."""
+        """Segments of the request log, written by the endpoint; tables of closed ones, written by the backend."""
         return self.root / "requests"
+
+    @property
+    def personal_key(self) -> Path:
+        """``personal.key``, mode 0600: pseudonyms are made with it. Written by the first who needs it."""
+        return self.root / "personal.key"
+
+    @property
+    def labels(self) -> Path:
+        """What turned out to be true of rows that were asked for, a file a feedback. Written by whoever gives it."""
+        return self.root / "labels"
 
     @property
     def tried(self) -> Path:

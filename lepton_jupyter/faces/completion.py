@@ -24,7 +24,8 @@ NAMES_OF: dict[tuple[str, str], tuple[str, ...]] = {
     ("evaluate", "model"): ("model",), ("evaluate", "data"): ("dataset",), ("evaluate", "against"): ("model",),
     ("predict", "model"): ("model", "endpoint"), ("predict", "rows"): ("table variable",),
     ("deploy", "model"): ("model",), ("deploy", "as_"): ("endpoint",), ("promote", "model"): ("model",),
-    ("export", "model"): ("model",),
+    ("export", "model"): ("model",), ("export-log", "endpoint"): ("endpoint",), ("export-log", "bundle"): ("model",),
+    ("feedback", "endpoint"): ("endpoint",), ("feedback", "labels"): ("table variable",),
     ("rollback", "endpoint"): ("endpoint",), ("retrain", "model"): ("model",),
     ("show", "ref"): ("model", "endpoint", "dataset", "schedule", "run"),
     ("logs", "ref"): ("endpoint", "model", "run"), ("open", "run"): ("model", "run"),
@@ -35,7 +36,7 @@ NAMES_OF: dict[tuple[str, str], tuple[str, ...]] = {
 FILES = frozenset(
     {
         ("data", "source"), ("predict", "rows"), ("run", "notebook"), ("schedule", "notebook"), ("monitor", "notebook"),
-        ("export", "to"), ("export", "base"),
+        ("export", "to"), ("export", "base"), ("export-log", "to"), ("export-log", "endpoint"), ("feedback", "labels"),
     }
 )  # fmt: skip
 

@@ -21,9 +21,10 @@ TAKES_OBJECTS = {
     "train": ("model", "data", "optimizer", "loss", "lr_scheduler", "augment"),
     "tune": ("model", "data", "optimizer", "loss", "lr_scheduler", "augment"),
     "predict": ("rows",),
+    "feedback": ("labels",),
 }  # a value in place of a word; other positions take references, or our objects that have one
 TAKES_PARAMS = frozenset({"train", "tune"})  # an unknown keyword goes to the model
-TAKES_TABLES = frozenset({"source", "rows", "data"})
+TAKES_TABLES = frozenset({"source", "rows", "data", "labels"})
 
 
 def function(verb: str) -> Callable[..., Any]:
@@ -36,7 +37,7 @@ def function(verb: str) -> Callable[..., Any]:
         asker.command = f"%lepton {render(spec)}"
         return command.load()(asker, spec, objects)
 
-    call.__name__ = call.__qualname__ = verb
+    call.__name__ = call.__qualname__ = verb.replace("-", "_")
     call.__module__ = "lepton_jupyter"
     call.__doc__ = helping.page(command.spec)
     call.__signature__ = _signature(command.spec)  # type: ignore[attr-defined]  # what inspect and completion read

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct, json, structs
+from msgspec import Meta, Struct, json, structs
 
 LOOPBACK = "127.0.0.1"
 
 BesideKind = Literal["canary", "shadow"]
+PersonalMode = Literal["drop", "hash", "keep"]
 Scope = Literal["infer", "read", "admin"]
 OWNER = "owner"  # name of the token that every endpoint has
 
@@ -68,12 +69,22 @@ class Options(Struct, frozen=True, kw_only=True, omit_defaults=True):
         How many processes answer on its port; one where nothing was ever said.
     tls_cert, tls_key : str or None
         Absolute paths of a certificate and its key (PEM); empty: plain HTTP.
+    log_days, log_gb : float or None
+        How long, and how much of, its request log is kept: 90 days and 1 GB where nothing was ever said.
+    log_share : float or None
+        Share of the requests whose rows are logged, 0–1; all where nothing was ever said.
+    personal : str or None
+        What becomes of personal columns in the log: ``drop`` where nothing was ever said, ``hash`` or ``keep``.
     """
 
     host: str | None = None
     replicas: int | None = None
     tls_cert: str | None = None
     tls_key: str | None = None
+    log_days: Annotated[float, Meta(gt=0)] | None = None
+    log_gb: Annotated[float, Meta(gt=0)] | None = None
+    log_share: Annotated[float, Meta(ge=0, le=1)] | None = None
+    personal: PersonalMode | None = None
 
     def over(self, before: Options) -> Options:
         """Return what holds after this was said.

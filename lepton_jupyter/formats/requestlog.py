@@ -8,25 +8,33 @@ A frame is ``LPRQ`` (one request) or ``LPRB`` (several that one version answered
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import struct
+import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from lepton_jupyter.core.processes import is_held
 from lepton_jupyter.formats.packing import Packed, count_rows
 from lepton_jupyter.formats.schema import SENTINEL
 
 MAGIC = b"LPR"  # what all frames begin with
 SEGMENT_BYTES = 64 * 2**20
-KEPT_SEGMENTS = 16
 LOGGED_PIXELS = 1024  # bytes of an image's row; of larger ones the hash alone is kept
+SEGMENT_S = 3600.0  # what is older is closed, so that it can become a table, or go
+
+TABLES = "tables"  # the folder within the log's
+
+T = TypeVar("T")
 
 _HEADER = struct.Struct("<4sII")
 _SUFFIX = ".lprq"
@@ -63,6 +71,11 @@ class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         What the client was answered; from 400 on no row was scored, `n_rows` is 0 and `error` says why.
     is_shadow : bool
         Nobody was answered this: a shadow was asked the same beside the live version, whose record has the same id.
+    share : float
+        Of such requests, the share that is logged, 0–1: this one stands for ``1 / share``. Refusals are all logged.
+    withheld : dict
+        Columns whose values were kept out because they are personal: None, or [n_rows] pseudonyms. In `num` and `txt`
+        they are missing; the id column's pseudonyms stand in `ids`.
     """
 
     request_id: str
@@ -81,6 +94,8 @@ class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     status: int = 200
     error: str = ""
     is_shadow: bool = False
+    share: float = 1.0
+    withheld: dict[str, list[str | None] | None] = msgspec.field(default_factory=dict)
 
     @classmethod
     def of_rows(cls, rows: Packed | NDArray[Any], **rest: Any) -> LoggedRequest:
@@ -111,6 +126,8 @@ class LoggedBatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     prediction: list[Any] = msgspec.field(default_factory=list)
     probability: bytes = b""
     is_shadow: bool = False
+    share: float = 1.0
+    withheld: dict[str, list[str | None] | None] = msgspec.field(default_factory=dict)
 
     def requests(self) -> Iterator[LoggedRequest]:
         """Yield them one by one."""
@@ -133,6 +150,10 @@ class LoggedBatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
                 prediction=self.prediction[start:end],
                 bundle=self.bundle,
                 is_shadow=self.is_shadow,
+                share=self.share,
+                withheld={
+                    name: None if values is None else values[start:end] for name, values in self.withheld.items()
+                },
                 **cut,
             )
 
@@ -165,8 +186,22 @@ def joined(arrays: Sequence[NDArray[Any]], dtype: str) -> bytes:
     return np.concatenate(arrays).astype(dtype, copy=False).tobytes() if arrays else b""
 
 
+def is_sampled(request_id: str, share: float) -> bool:
+    """Whether a request is among this share of all: by its id alone, so the same wherever it is asked.
+
+    Examples
+    --------
+    >>> is_sampled("3f2a", 1.0), is_sampled("3f2a", 0.0), sum(is_sampled(str(n), 0.1) for n in range(1000))
+    (True, False, 104)
+    """
+    if share >= 1.0:
+        return True
+    digest = blake2b(request_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
 class SegmentWriter:
-    """Append frames to numbered segments in a folder; the oldest are removed once there are too many.
+    """Append frames to numbered segments in a folder. A segment is locked while it is written.
 
     A new writer begins a new segment, so that it never appends behind a torn frame. Nothing here raises because of the
     disk: what could not be written is counted.
@@ -179,14 +214,15 @@ class SegmentWriter:
         What the system said.
     """
 
-    def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, kept: int = KEPT_SEGMENTS) -> None:
+    def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, segment_s: float = SEGMENT_S) -> None:
         self.folder = folder
         self.segment_bytes = segment_bytes
-        self.kept = kept
+        self.segment_s = segment_s
         self.n_lost = 0
         self.last_error = ""
         self._descriptor = -1
         self._size = 0
+        self._ends_at = 0.0
         self._encoder = msgspec.msgpack.Encoder()
 
     def write(self, record: Logged) -> bool:
@@ -207,6 +243,11 @@ class SegmentWriter:
             return False
         return True
 
+    def close_old(self) -> None:
+        """Close the segment where it was begun so long ago that nobody should wait for its end."""
+        if self._descriptor >= 0 and time.monotonic() >= self._ends_at:
+            self.close()
+
     def close(self) -> None:
         """Close the segment."""
         if self._descriptor >= 0:
@@ -216,22 +257,50 @@ class SegmentWriter:
     def _begin_segment(self) -> None:
         self.close()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = segments(self.folder)
-        for old in found[: max(0, len(found) - self.kept + 1)]:
-            old.unlink(missing_ok=True)
-        number = int(found[-1].stem) if found else 0
+        number = _last_number(self.folder)
         while self._descriptor < 0:
             number += 1
             path = self.folder / f"{number:010d}{_SUFFIX}"
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-            with contextlib.suppress(FileExistsError):  # another writer in this folder had the number
+            try:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
                 self._descriptor = os.open(path, flags, 0o600)
+            except FileExistsError:  # another writer in this folder had the number
+                continue
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         self._size = 0
+        self._ends_at = time.monotonic() + self.segment_s
+
+
+def _last_number(folder: Path) -> int:
+    """Return the highest number that was given to a segment, those that have become tables among them."""
+    names = [path.name for path in (*segments(folder), *tables(folder))]
+    return max((number_of(name) for name in names), default=0)
+
+
+def number_of(name: str) -> int:
+    """Return the number of a segment, or of a table that was made of it, by its file's name."""
+    return int(name[:10])
 
 
 def segments(folder: Path) -> list[Path]:
     """Return the segments in a folder, oldest first; the last one may still grow."""
     return sorted(path for path in folder.glob(f"*{_SUFFIX}") if path.stem.isdigit())
+
+
+def tables(folder: Path) -> list[Path]:
+    """Return the tables that closed segments in a folder have become, oldest first: ``NUMBER-BUNDLE.parquet``.
+
+    List segments before tables: one that has gone meanwhile is then among these.
+    """
+    return sorted(path for path in (folder / TABLES).glob("*-*.parquet") if path.name[:10].isdigit())
+
+
+def is_closed(segment: Path) -> bool:
+    """Whether a segment holds something, and nobody writes to it any more."""
+    try:
+        return segment.stat().st_size > 0 and not is_held(segment)
+    except OSError:
+        return False
 
 
 def read_segment(path: Path, offset: int = 0) -> Iterator[tuple[int, LoggedRequest]]:
@@ -240,7 +309,32 @@ def read_segment(path: Path, offset: int = 0) -> Iterator[tuple[int, LoggedReque
     A reader goes on at that offset: behind the frame for its last request, at its beginning for those before. A torn
     tail ends the reading; damage in the middle is passed over.
     """
-    decoders = {magic: msgspec.msgpack.Decoder(kind) for magic, kind in _KINDS.items()}
+    for start, end, record in _frames(path, offset, _KINDS):
+        try:
+            found = list(record.requests()) if isinstance(record, LoggedBatch) else [record]
+        except IndexError:  # of another format: as good as damaged
+            continue
+        for place, request in enumerate(found, start=1):
+            yield (end if place == len(found) else start), request
+
+
+class FrameAbout(msgspec.Struct, frozen=True):
+    """What of a frame costs nearly nothing to read."""
+
+    request_id: str | list[str]
+    n_rows: int | list[int]
+    bundle: str = ""
+    is_shadow: bool = False
+
+
+def frames_of(path: Path) -> Iterator[FrameAbout]:
+    """Yield what the whole frames of a segment are, without their rows."""
+    return (about for _, _, about in _frames(path, 0, dict.fromkeys(_KINDS, FrameAbout)))
+
+
+def _frames(path: Path, offset: int, kinds: Mapping[bytes, type[T]]) -> Iterator[tuple[int, int, T]]:
+    """Yield where each whole frame begins and ends, and what it says as the type that its magic stands for."""
+    decoders = {magic: msgspec.msgpack.Decoder(kind) for magic, kind in kinds.items()}
     with path.open("rb") as file:
         file.seek(offset)
         content = file.read()
@@ -249,13 +343,8 @@ def read_segment(path: Path, offset: int = 0) -> Iterator[tuple[int, LoggedReque
         magic, length, crc = _HEADER.unpack_from(content, at)
         end = at + _HEADER.size + length
         payload = content[at + _HEADER.size : end]
-        found: list[LoggedRequest] = []
-        if magic in decoders and len(payload) == length and zlib.crc32(payload) == crc:
-            try:
-                record = decoders[magic].decode(payload)
-                found = list(record.requests()) if isinstance(record, LoggedBatch) else [record]
-            except (msgspec.DecodeError, IndexError):  # of another format: as good as damaged
-                pass
-        for place, request in enumerate(found, start=1):
-            yield offset + (end if place == len(found) else at), request
-        at = content.find(MAGIC, end if found else at + 1)
+        is_whole = magic in decoders and len(payload) == length and zlib.crc32(payload) == crc
+        if is_whole:
+            with contextlib.suppress(msgspec.DecodeError):  # of another format: as good as damaged
+                yield offset + at, offset + end, decoders[magic].decode(payload)
+        at = content.find(MAGIC, end if is_whole else at + 1)

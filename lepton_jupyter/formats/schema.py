@@ -100,6 +100,9 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
         For a model of images: how files become rows. `tensor_shape` is then theirs, and ``tensor`` uint8, 0 to 255.
     max_tokens : int or None
         Of a model that reads ``text`` columns: tokens of each; the bundle's tokenizer makes them.
+    personal : tuple of str
+        Columns, or the id column, whose values are personal: an endpoint's log is spared them. ``tensor`` stands for
+        the rows of a model of tensors.
     """
 
     columns: tuple[Column, ...]
@@ -115,6 +118,7 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tensor_shape: tuple[int, ...] | None = None
     image: ImageInput | None = None
     max_tokens: int | None = None
+    personal: tuple[str, ...] = ()
 
     @property
     def num(self) -> tuple[Column, ...]:

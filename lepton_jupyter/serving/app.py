@@ -94,7 +94,7 @@ class App:
         self.lanes: Lanes | None = None  # who answers at this moment; None before anything is loaded
         self.error = ""
         self.quick_urls: dict[bytes, str] = {}  # of requests that may go the short way, and how metrics name them
-        self.metrics = Metrics(lambda: journal.n_lost, lambda: self._n_in_flight)
+        self.metrics = Metrics(journal, lambda: self._n_in_flight)
         self.gate, self.drain = Gate(folder.token, config.let_in()), Drain(folder.drained)
         self._journal = journal
         self._prefix = os.urandom(4).hex()  # of the ids of requests that bring none
@@ -108,6 +108,7 @@ class App:
     def serve(self, release: Release, beside: Release | None = None, *, found: Figures | None = None) -> None:
         """Answer with this release from the next request on, and have one beside it: see `Traffic.serve`."""
         self.lanes = self._traffic.serve(release, beside, found)
+        self._journal.follow(release, *([beside] if beside is not None else []))
         self.config, self.error = release.config, ""
         if release.schema.image is not None:  # decoding is long, however small the file
             self._small_body, self.quick_urls = -1, {}

@@ -4,7 +4,8 @@ LEPTON_TOKEN, or LEPTON_TOKEN_FILE (a mounted file, one token a line, with its s
 token alone is for all), says who is let in; that file is followed while it serves. LEPTON_TLS_CERT and LEPTON_TLS_KEY
 are mounted PEM files, which are followed too. LEPTON_PORT is 8080 where nothing is said, LEPTON_HOST all addresses;
 LEPTON_NAME is a second name of the model. LEPTON_STATE is the folder that the endpoint writes to, with the request log;
-LEPTON_RELEASE is the file that says what is served.
+LEPTON_RELEASE is the file that says what is served. LEPTON_LOG_DAYS,
+LEPTON_LOG_GB, LEPTON_LOG_SHARE and LEPTON_PERSONAL are deploy's flags of these names.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from lepton_jupyter.core.names import check_name
 from lepton_jupyter.core.paths import EndpointFolder
 from lepton_jupyter.core.processes import is_held
 from lepton_jupyter.formats.bundle import encode
-from lepton_jupyter.formats.endpoint import EndpointConfig, EndpointStatus, Options, Token
+from lepton_jupyter.formats.endpoint import EndpointConfig, EndpointStatus, Token
 from lepton_jupyter.serving.__main__ import main as serve
-from lepton_jupyter.serving.tls import load
+from lepton_jupyter.serving.environment import options_of
 from lepton_jupyter.serving.tokenfile import tokens_of
 
 RELEASE = "/opt/lepton/endpoint.json"
@@ -94,21 +95,9 @@ def _config(environment: Mapping[str, str], tokens: tuple[Token, ...]) -> Endpoi
         name=check_name(environment.get("LEPTON_NAME") or made.name, "model"),
         bundle=str(path.parent / made.bundle),
         port=_port(environment.get("LEPTON_PORT") or str(made.port)),
-        options=_options(environment).over(made.options),
+        options=options_of(environment).over(made.options),
         tokens=tokens,
     )
-
-
-def _options(environment: Mapping[str, str]) -> Options:
-    cert, key = environment.get("LEPTON_TLS_CERT"), environment.get("LEPTON_TLS_KEY")
-    if bool(cert) != bool(key):
-        here, there = ("LEPTON_TLS_CERT", "LEPTON_TLS_KEY") if cert else ("LEPTON_TLS_KEY", "LEPTON_TLS_CERT")
-        raise LeptonError(f"{here} is set without {there}.", "Set both to mounted PEM files, or neither.")
-    if cert and key:
-        paths = Path(cert).absolute(), Path(key).absolute()
-        load(*paths)  # refused here rather than when it listens
-        return Options(host=environment.get("LEPTON_HOST"), tls_cert=str(paths[0]), tls_key=str(paths[1]))
-    return Options(host=environment.get("LEPTON_HOST"))
 
 
 def _port(said: str) -> int:

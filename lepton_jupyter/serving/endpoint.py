@@ -74,7 +74,8 @@ class Endpoint:
             logger.warning("%s", error.message)
             self._save(_status(config, "error", config.port, error=error.message))
             return EXIT_NO_PORT
-        self._app = App(config, self.folder, Journal(self.folder.requests))
+        journal = Journal(self.folder.requests, self.folder.personal_key, config.options)
+        self._app = App(config, self.folder, journal)
         self._doors = Doors(self.folder, self._app, config)
         self._doors.publish(self._listener.tls)
         self.replica.follow(config, self._app.metrics)

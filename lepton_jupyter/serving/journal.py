@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -11,23 +12,36 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.formats.endpoint import Options
+from lepton_jupyter.formats.personal import TENSOR, mode_of
 from lepton_jupyter.formats.requestlog import (
     LoggedBatch,
     LoggedRequest,
     SegmentWriter,
+    is_sampled,
     joined,
     logged_pixels,
     packed_fields,
+    segments,
 )
+from lepton_jupyter.formats.retention import RECORD, count_segment, keep_of, remove, removed, surplus
 from lepton_jupyter.serving.predict import Asked
 from lepton_jupyter.serving.release import Release
 from lepton_jupyter.serving.scorer import Outputs
+from lepton_jupyter.serving.withholding import spare
 
 MAX_ROWS_WAITING = 250_000
 PAUSE_S = 0.2
+TIDY_S = 30.0
 LONGEST_ERROR = 200
+QUOTES = (400, 422)  # statuses whose reason quotes what was sent
+UNQUOTED = "The reason is not kept: it may quote a personal value."
 FRAME_REQUESTS = 256  # in one frame, at most; and so many rows, unless one request has more
 FRAME_ROWS = 4096
+AS_SAID_NOWHERE = Options()
+
+logger = logging.getLogger(__name__)
 
 
 class _Answered(NamedTuple):
@@ -43,14 +57,29 @@ class _Answered(NamedTuple):
 class Journal:
     """Write what was asked and answered. `add` never waits: what finds the queue full is dropped and counted.
 
+    Parameters
+    ----------
+    folder : Path
+    key_path : Path
+        Where the key for pseudonyms lies.
+    options : Options
+        What is kept, until `follow` says otherwise.
+
     Attributes
     ----------
     n_dropped : int
         Requests that found the queue full.
+    n_left_out : int
+        Requests that are in no segment because a share of all is logged.
+    n_removed : int
+        Requests that were logged and are kept no more, since the log began.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.n_dropped = 0
+    def __init__(self, folder: Path, key_path: Path, options: Options = AS_SAID_NOWHERE) -> None:
+        self.n_dropped = self.n_left_out = self.n_withholding_failed = self.n_removed = 0
+        self._folder, self._key_path, self._options = folder, key_path, options
+        self._may_quote = True
+        self._tidy_at = 0.0
         self._writer = SegmentWriter(folder)
         self._waiting: deque[_Answered | LoggedRequest] = deque()
         self._n_rows_added = 0  # written by the caller's thread only
@@ -62,7 +91,12 @@ class Journal:
     @property
     def n_lost(self) -> int:
         """Requests that are in no segment: dropped, or not taken by the disk."""
-        return self.n_dropped + self._writer.n_lost
+        return self.n_dropped + self.n_withholding_failed + self._writer.n_lost
+
+    def follow(self, *releases: Release) -> None:
+        """Keep as much as the first of these releases wants, and no personal value of any of them."""
+        self._options = releases[0].config.options
+        self._may_quote = all(mode_of(each.schema, each.config.options) == "keep" for each in releases)
 
     def add(
         self,
@@ -83,6 +117,7 @@ class Journal:
     def add_refused(self, version: str, request_id: str, latency_ms: float, *, status: int, error: str) -> None:
         """Hand over one request for rows that was refused, or failed."""
         if self._has_room(1):
+            may_quote = self._may_quote or status not in QUOTES
             self._waiting.append(
                 LoggedRequest(
                     request_id=request_id,
@@ -91,7 +126,7 @@ class Journal:
                     latency_ms=latency_ms,
                     n_rows=0,
                     status=status,
-                    error=error[:LONGEST_ERROR],
+                    error=error[:LONGEST_ERROR] if may_quote else UNQUOTED,
                 )
             )
 
@@ -113,7 +148,22 @@ class Journal:
             is_last = self._is_closing.wait(PAUSE_S)  # no wake-up a request: it would cost the hot path
             while self._waiting:
                 self._n_rows_done += self._write_some()
+            if time.monotonic() >= self._tidy_at:
+                self._tidy()
         self._writer.close()
+
+    def _tidy(self) -> None:
+        """Close what has been written for long, and remove what is too old or too much."""
+        self._tidy_at = time.monotonic() + TIDY_S
+        keep = keep_of(self._options)
+        self._writer.segment_bytes = keep.segment_bytes
+        self._writer.close_old()
+        try:
+            gone = surplus(segments(self._folder), keep, room=keep.segment_bytes)
+            remove(gone, self._folder / RECORD, count_segment)
+        except OSError as error:
+            logger.warning("what is too much of the request log cannot be removed: %s", error)
+        self.n_removed = removed(self._folder).n_requests
 
     def _write_some(self) -> int:
         """Write the next frame of each version; return how many rows that was, a refusal counted as one."""
@@ -134,31 +184,55 @@ class Journal:
         for each in together:  # two versions may answer by turns
             frames.setdefault((id(each.release), each.is_shadow), []).append(each)
         for frame in frames.values():
-            self._writer.write(_record(frame))
+            self._write_frame(frame)
         return n_rows
 
+    def _write_frame(self, frame: Sequence[_Answered]) -> None:
+        share = _share(frame[0].release)
+        if share < 1.0:
+            kept = [each for each in frame if is_sampled(each.request_id, share)]
+            self.n_left_out += 0 if frame[0].is_shadow else len(frame) - len(kept)
+            frame = kept
+        if not frame:
+            return
+        try:
+            record = _record(frame, self._key_path)
+        except LeptonError as error:  # no key: what would be a pseudonym is not written as it is
+            self.n_withholding_failed += len(frame)
+            logger.warning("%s %d requests are not logged", error.message, len(frame))
+            return
+        self._writer.write(record)
 
-def _record(together: Sequence[_Answered]) -> LoggedBatch:
+
+def _share(release: Release) -> float:
+    said = release.config.options.log_share
+    return 1.0 if said is None else said
+
+
+def _record(together: Sequence[_Answered], key_path: Path) -> LoggedBatch:
     release = together[0].release
+    asked = [each.asked for each in together]
+    spared = spare(release, [each.rows for each in asked], [_fitting(each.ids) for each in asked], key_path)
     outputs = [each.outputs for each in together]
     prediction = np.concatenate([part.prediction for part in outputs]).tolist()
     if outputs[0].probability is not None:
         prediction = [release.schema.classes[code] for code in prediction]
-    is_of_images = together[0].asked.hashes is not None
     shares = [part.probability for part in outputs if part.probability is not None]
     return LoggedBatch(
         request_id=[each.request_id for each in together],
         at=[each.at for each in together],
         latency_ms=[each.latency_ms for each in together],
         n_rows=[len(part.prediction) for part in outputs],
-        ids=[_fitting(each.asked.ids) for each in together],
+        ids=spared.ids,
         version=release.config.version,
         bundle=release.config.bundle.rpartition("/")[2],
         prediction=prediction,
         probability=joined(shares, "<f4"),
         is_shadow=together[0].is_shadow,
-        images=[digest for each in together for digest in each.asked.hashes or ()] if is_of_images else [],
-        **packed_fields([each.asked.rows for each in together]),
+        images=[] if TENSOR in spared.withheld else [digest for each in asked for digest in each.hashes or ()],
+        share=_share(release),
+        withheld=spared.withheld,
+        **packed_fields(spared.parts),
     )
 
 

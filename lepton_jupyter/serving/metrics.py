@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -22,6 +22,17 @@ SCORES = ("/predict", "/invocations", "/v2/models/NAME/infer")
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 BUCKETS_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 8192)
+
+
+class RequestCounts(Protocol):
+    """What there is to count of a request log: a `Journal` has it."""
+
+    n_left_out: int
+    n_removed: int
+
+    @property
+    def n_lost(self) -> int:
+        """Requests that could not be written."""
 
 
 class _Histogram:
@@ -46,8 +57,8 @@ class Metrics:
 
     Parameters
     ----------
-    lost : callable
-        Returns how many answered requests are in no segment of the request log.
+    log : RequestCounts
+        How many requests are not in the request log, and why.
     in_flight : callable
         Returns how many predictions are under way or wait.
 
@@ -59,9 +70,9 @@ class Metrics:
         Where several processes serve the endpoint: then the answers are about all of them.
     """
 
-    def __init__(self, lost: Callable[[], int], in_flight: Callable[[], int]) -> None:
+    def __init__(self, log: RequestCounts, in_flight: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
-        self._lost, self._in_flight = lost, in_flight
+        self._log, self._in_flight = log, in_flight
         self._n_requests: defaultdict[tuple[str, int], int] = defaultdict(int)
         self._seconds: defaultdict[str, _Histogram] = defaultdict(lambda: _Histogram(BUCKETS_S))
         self._batch_rows, self._batch_seconds = _Histogram(BUCKETS_ROWS), _Histogram(BUCKETS_S)
@@ -156,9 +167,12 @@ class Metrics:
         yield GaugeMetricFamily(
             "lepton_requests_in_flight", "Predictions under way or waiting.", value=self._in_flight()
         )
-        yield CounterMetricFamily(
-            "lepton_request_log_lost", "Answered requests that are not in the request log.", value=self._lost()
-        )
+        for word, told, count in (
+            ("lost", "Answered requests that are not in the request log.", self._log.n_lost),
+            ("left_out", "Answered requests that are not logged: a share of all is.", self._log.n_left_out),
+            ("removed", "Requests that were logged once and are kept no more.", self._log.n_removed),
+        ):
+            yield CounterMetricFamily(f"lepton_request_log_{word}", told, value=count)
 
     def answer(self) -> Answer:
         """Return all of them as text."""

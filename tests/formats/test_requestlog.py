@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from lepton_jupyter.formats.packing import Packed, pack_rows
-from lepton_jupyter.formats.requestlog import LoggedRequest, SegmentWriter, read_segment, segments
+from lepton_jupyter.formats.requestlog import (
+    LoggedRequest,
+    SegmentWriter,
+    is_closed,
+    is_sampled,
+    read_segment,
+    segments,
+)
+from lepton_jupyter.formats.retention import RECORD, Keep, count_segment, remove, removed, surplus
 from lepton_jupyter.formats.schema import Column, Schema
 
 SCHEMA = Schema(columns=(Column(name="a", kind="number"), Column(name="b", kind="string")))
@@ -67,15 +75,44 @@ def test_damage_in_the_middle_costs_one_frame(tmp_path: Path, place: int) -> Non
     assert read_all(tmp_path) == ["r0", "r2"]
 
 
-def test_segments_turn_by_size_and_the_oldest_go(tmp_path: Path) -> None:
-    writer = SegmentWriter(tmp_path, segment_bytes=400, kept=3)
+def test_segments_turn_by_size_and_by_age(tmp_path: Path) -> None:
+    writer = SegmentWriter(tmp_path, segment_bytes=400)
     for number in range(30):
         assert writer.write(record(number))
+    writer.close_old()
+    assert not is_closed(segments(tmp_path)[-1])
     writer.close()
-    assert len(segments(tmp_path)) == 3
     assert all(path.stat().st_size <= 400 for path in segments(tmp_path))
-    kept = read_all(tmp_path)
-    assert kept == [f"r{number}" for number in range(30 - len(kept), 30)]
+    assert read_all(tmp_path) == [f"r{number}" for number in range(30)]
+    quick = SegmentWriter(tmp_path, segment_s=0.0)
+    assert quick.write(record(30))
+    quick.close_old()
+    assert is_closed(segments(tmp_path)[-1])
+
+
+def test_what_is_too_much_or_too_old_is_removed_and_counted_unless_somebody_writes_it(tmp_path: Path) -> None:
+    for number in range(4):
+        write(tmp_path, number + 1)
+        os.utime(segments(tmp_path)[-1], (1e9 + number, 1e9 + number))
+    sizes = [path.stat().st_size for path in segments(tmp_path)]
+    keep = Keep(age_s=1e12, size_bytes=sum(sizes[2:]) + 10)
+    gone = surplus(segments(tmp_path), keep, room=10)
+    assert gone == segments(tmp_path)[:2]
+    assert surplus(segments(tmp_path), Keep(age_s=10.0), now=1e9 + 11.5) == gone
+    remove(gone, tmp_path / RECORD, count_segment)
+    assert (removed(tmp_path).n_requests, removed(tmp_path).n_rows) == (3, 6)
+    assert removed(tmp_path).size_bytes == sum(sizes[:2]) and removed(tmp_path).until == 1e9 + 1
+    writer = SegmentWriter(tmp_path)
+    assert writer.write(record(0))
+    assert len(surplus(segments(tmp_path), Keep(age_s=-1e9))) == 2  # not the one that is written
+    writer.close()
+
+
+def test_a_share_is_of_requests_and_the_same_everywhere() -> None:
+    ids = [f"{number:08x}" for number in range(20_000)]
+    few, more = ({each for each in ids if is_sampled(each, share)} for share in (0.1, 0.3))
+    assert few < more
+    assert len(few) == pytest.approx(2_000, abs=200) and len(more) == pytest.approx(6_000, abs=300)
 
 
 def test_a_full_disk_loses_frames_and_says_so(tmp_path: Path) -> None:

@@ -30,14 +30,14 @@ def _uncommented(blocks: list[str]) -> list[str]:
 
 
 def test_the_table_of_verbs_is_the_structs_own() -> None:
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", README, flags=re.MULTILINE))
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", README, flags=re.MULTILINE))
     assert rows == {command.spec.verb: command.spec.does for command in COMMANDS}
 
 
 def test_the_chinese_readme_has_the_same_blocks_verbs_and_chapters() -> None:
     for language in ("python", "sh"):
         assert _uncommented(_blocks(language, CHINESE)) == _uncommented(_blocks(language))
-    verbs = [re.findall(r"^\| `(\w+)` \| .+ \|$", text, flags=re.MULTILINE) for text in (README, CHINESE)]
+    verbs = [re.findall(r"^\| `([\w-]+)` \| .+ \|$", text, flags=re.MULTILINE) for text in (README, CHINESE)]
     assert verbs[0] == verbs[1]
     chapters = [len(re.findall("^##+ ", text, flags=re.MULTILINE)) for text in (README, CHINESE)]
     assert chapters[1] == chapters[0] + 1  # where widespread texts go wrong

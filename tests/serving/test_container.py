@@ -140,6 +140,9 @@ def test_one_that_is_not_what_was_exported_ends_with_the_reason(
         ({"LEPTON_TOKEN": "", "LEPTON_TOKEN_FILE": "/nowhere/token"}, "'/nowhere/token' cannot be read"),
         ({"LEPTON_PORT": "http"}, "LEPTON_PORT is 'http'"),
         ({"LEPTON_PORT": "0"}, "LEPTON_PORT is '0'"),
+        ({"LEPTON_LOG_SHARE": "1.5"}, "LEPTON_LOG_SHARE is '1.5'; wanted: a number from 0 to 1."),
+        ({"LEPTON_LOG_DAYS": "week"}, "LEPTON_LOG_DAYS is 'week'; wanted: a number of days above 0."),
+        ({"LEPTON_PERSONAL": "hide"}, "LEPTON_PERSONAL is 'hide'; wanted: drop, hash or keep."),
         ({"LEPTON_NAME": "a/b"}, "'a/b' cannot be the name of a model"),
         ({"LEPTON_RELEASE": "/nowhere.json"}, "'/nowhere.json' cannot be read"),
     ],
@@ -151,6 +154,13 @@ def test_an_environment_that_cannot_be_is_refused_with_its_reason(
     _, err = process.communicate(timeout=30)
     assert process.returncode == EXIT_REFUSED
     assert said in err.decode() and "Traceback" not in err.decode()
+
+
+def test_what_is_logged_is_said_by_the_environment(environment: dict[str, str]) -> None:
+    said = {"LEPTON_LOG_DAYS": "30", "LEPTON_LOG_GB": "0.5", "LEPTON_LOG_SHARE": "0", "LEPTON_PERSONAL": "hash"}
+    config = json.loads(prepare(environment | said).config.read_bytes())
+    wanted = {"log_days": 30.0, "log_gb": 0.5, "log_share": 0.0, "personal": "hash"}
+    assert config["options"].items() >= wanted.items()
 
 
 def test_a_file_holds_one_token_a_line(environment: dict[str, str], tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_a_shadow_gets_its_columns_in_its_own_order() -> None:
 
 def test_a_shadow_drops_what_it_cannot_take_and_counts_what_fails(lanes: Lanes, tmp_path: Path) -> None:
     assert lanes.comparison is not None and lanes.beside is not None
-    journal = Journal(tmp_path / "requests")
+    journal = Journal(tmp_path / "requests", tmp_path / "personal.key")
     comparison, found = lanes.comparison, chosen(lanes)
     outputs = lanes.live.release.scorer.score(found.asked.rows)
     shadow = Shadow(lanes.beside, comparison, journal)

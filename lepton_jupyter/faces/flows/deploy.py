@@ -13,6 +13,7 @@ from lepton_jupyter.core.names import check_name, parse
 from lepton_jupyter.faces.asker import Asker
 from lepton_jupyter.faces.flows.evaluate import judge
 from lepton_jupyter.faces.flows.meaning import find_version
+from lepton_jupyter.faces.flows.personal import warn_of_personal
 from lepton_jupyter.faces.objects.asking import lines_for
 from lepton_jupyter.faces.objects.version import Endpoint
 from lepton_jupyter.formats.bundle import open_bundle
@@ -36,6 +37,7 @@ def deploy(asker: Asker, spec: Deploy, objects: Mapping[str, Any]) -> Endpoint:
         canary_requests=spec.canary_requests, canary_seconds=spec.canary_seconds, is_shadow=spec.shadow,
         options=options,
     )  # fmt: skip
+    warn_of_personal(asker, version, spec.personal)
     return endpoint_of(asker, asker.client.deploy(request))
 
 

@@ -28,7 +28,7 @@ def predict(asker: Asker, spec: Predict, objects: Mapping[str, Any]) -> Any:
     to = Path(spec.to).expanduser().absolute() if spec.to is not None else None
     if to is not None:
         check_table_path(to)
-    rows = objects["rows"] if "rows" in objects else _rows(asker, spec.rows)
+    rows = objects["rows"] if "rows" in objects else rows_of(asker, spec.rows)
     if _kind(asker, spec.model) == "endpoint":
         table = ask_endpoint(asker, asker.client.endpoint(parse(spec.model).name), rows)
     else:
@@ -56,7 +56,7 @@ def _is_endpoint(asker: Asker, name: str) -> bool:
     return any(view.name == name for view in asker.client.endpoints())
 
 
-def _rows(asker: Asker, text: str) -> Any:
+def rows_of(asker: Asker, text: str) -> Any:
     """Return the rows that a word means: a variable of the notebook, else a path."""
     is_name = asker.has_variables and text.isidentifier() and text in asker.namespace
     if is_name and Path(text).exists():
@@ -90,8 +90,9 @@ def ask_endpoint(asker: Asker, view: EndpointView, rows: Any) -> Any:
     found: list[dict[str, Any]] = []
     trusted = verify(certificate_of(view.url, Path(view.certificate_path)))
     with httpx.Client(base_url=view.url, headers=headers, timeout=TIMEOUT_S, trust_env=False, verify=trusted) as line:
-        for start, body in _bodies(open_bundle(asker.home.bundles / view.run_id).schema, rows):
-            found += _one_request(line, view, body, start)
+        schema = open_bundle(asker.home.bundles / view.run_id).schema
+        for start, body in _bodies(schema, rows):
+            found += _one_request(line, view, body, start=start, id_column=schema.id_column)
     return pl.DataFrame(found, infer_schema_length=None)
 
 
@@ -131,7 +132,9 @@ def _bodies_of_pictures(image: ImageInput, rows: Any) -> Iterator[tuple[int, byt
         yield start, orjson.dumps({"columns": columns})
 
 
-def _one_request(line: Any, view: EndpointView, body: bytes, start: int) -> list[dict[str, Any]]:
+def _one_request(
+    line: Any, view: EndpointView, body: bytes, *, start: int, id_column: str | None
+) -> list[dict[str, Any]]:
     import httpx
 
     try:
@@ -144,8 +147,15 @@ def _one_request(line: Any, view: EndpointView, body: bytes, start: int) -> list
         ) from error
     if answer.status_code != 200:
         raise _refused(view, answer, start)
-    predictions: list[dict[str, Any]] = answer.json()["predictions"]
-    return predictions
+    said = answer.json()
+    return _with_row_ids(said["predictions"], said["request_id"], id_column)
+
+
+def _with_row_ids(rows: list[dict[str, Any]], request_id: str, id_column: str | None) -> list[dict[str, Any]]:
+    """Return rows with what the request log calls them, where they brought no id of their own."""
+    if id_column is not None and any(row.get(id_column) is not None for row in rows):
+        return rows
+    return [{"row_id": f"{request_id}/{index}", **row} for index, row in enumerate(rows)]
 
 
 def _refused(view: EndpointView, answer: Any, start: int) -> LeptonError:

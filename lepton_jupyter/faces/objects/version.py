@@ -232,7 +232,7 @@ class Endpoint(Shown):
         Returns
         -------
         polars.DataFrame
-            The id if there is one, ``prediction``, ``probability_CLASS`` …
+            The id if there is one, else ``row_id``; ``prediction``, ``probability_CLASS`` …
 
         Raises
         ------

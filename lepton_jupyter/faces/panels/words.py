@@ -29,8 +29,8 @@ WORDS: Mapping[str, Word] = {
     "train": Word(("train",), ("runs",)),
     "tune": Word(("tune",), ("runs",)),
     "evaluate": Word(("evaluate",), ("models",)),
-    "deploy": Word(("deploy", "predict", "export", "rollback"), ("endpoints",)),
-    "monitor": Word(("monitor", "schedule", "tick", "alerts"), ("schedules", "alerts")),
+    "deploy": Word(("deploy", "predict", "export", "export-log", "rollback"), ("endpoints",)),
+    "monitor": Word(("monitor", "feedback", "schedule", "tick", "alerts"), ("schedules", "alerts")),
     "maintain": Word(("promote", "retrain", "stop", "delete"), ("models", "schedules")),
 }
 TABLES = ("runs", "models", "endpoints", "schedules")  # of a panel without a word

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import polars as pl
 
 from lepton_jupyter.core.errors import LeptonError, unknown
+from lepton_jupyter.formats.personal import TENSOR
 from lepton_jupyter.formats.records import Finding
 from lepton_jupyter.formats.schema import SENTINEL, Column, ColumnKind
 from lepton_jupyter.formats.values import MAX_TEXT
@@ -81,6 +82,25 @@ def _check_text(frame: pl.DataFrame, flags: DataFlags) -> None:
                 f"Column '{name}' has a text of {lengths[row]:,} characters in row {row}; {MAX_TEXT:,} are the most.",
                 "Cut it: a model reads the beginning only (train --max-tokens).",
             )
+
+
+def check_personal(frame: pl.DataFrame, flags: DataFlags, *, is_tensor: bool) -> None:
+    """Refuse --personal of what is not there, or of a target: predictions are of it, and are logged.
+
+    Raises
+    ------
+    LeptonError
+        With the known columns.
+    """
+    known = [name for name in (*frame.columns, *([TENSOR] if is_tensor else [])) if name not in flags.target]
+    for name in flags.personal:
+        if name in flags.target:
+            raise LeptonError(
+                f"Column '{name}' is the target: what is predicted is logged, and --personal cannot hide it.",
+                f"Leave out --personal {name}.",
+            )
+        if name not in known:
+            raise unknown("column", name, known, "--personal names a column of the data.")
 
 
 def kind_of(dtype: pl.DataType) -> ColumnKind | None:

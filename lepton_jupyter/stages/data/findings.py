@@ -250,5 +250,9 @@ CHECKS: tuple[Callable[[Table], Iterable[Finding]], ...] = (
     _id_like,
     _inexact,
     lambda table: images(table.frame, table.schema, table.places),
-    lambda table: personal(table.frame, skip=table.schema.targets) if table.schema.image is None else (),
+    lambda table: (
+        personal(table.frame, skip=(*table.schema.targets, *table.schema.personal))
+        if table.schema.image is None
+        else ()
+    ),
 )

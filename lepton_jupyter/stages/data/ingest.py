@@ -29,8 +29,8 @@ from lepton_jupyter.stages.data.target import MISSING_CODE, Target, codes_of, re
 
 __all__ = ["add", "read_table"]
 
-SHAPING = ("target", "positive", "id", "split", "group", "time", "ignore", "text", "seed")
-LATER = ("text",)  # flags that datasets of before do not know: where they say nothing, they are left out
+SHAPING = ("target", "positive", "id", "split", "group", "time", "ignore", "text", "seed", "personal")
+LATER = ("text", "personal")  # flags that datasets of before do not know: where they say nothing, they are left out
 SPLITTING = ("split", "group", "time", "seed")
 MIN_ROWS = 2
 
@@ -113,6 +113,7 @@ def add(home: Home, spec: Data, value: Any = None) -> tuple[DatasetRecord, bool]
 def _draft(source: _Source) -> _Draft:
     frame, flags = source.frame, source.flags
     columns.check_columns(frame, flags)
+    columns.check_personal(frame, flags, is_tensor=not source.is_table)
     target = read_target(frame, flags.target, positive=flags.positive)
     if source.is_table:
         features = columns.choose_features(frame, flags)
@@ -151,6 +152,7 @@ def _described(draft: _Draft, places: splits.Places) -> tuple[Schema, tuple[Find
         else columns.example_row(source.frame.filter(is_train), features.kinds),
         tensor_shape=image.shape if image is not None else None if source.tensor is None else source.tensor.shape[1:],
         image=image,
+        personal=source.flags.personal,
     )
     return schema, findings.check(findings.Table(source.frame, features, schema, target, places, source.flags))
 

@@ -88,8 +88,8 @@ def personal(frame: pl.DataFrame, *, skip: tuple[str, ...] = ()) -> Iterator[Fin
             yield Finding(
                 check="personal",
                 column=name,
-                text=f"{name} looks like personal data ({kind}). --ignore {name} keeps it "
-                "out of the model; the dataset still holds it.",
+                text=f"{name} looks like personal data ({kind}). --personal {name} keeps it out of endpoints' logs, "
+                f"--ignore {name} out of the model; the dataset still holds it.",
             )
 
 

@@ -18,6 +18,9 @@ class DataFlags(Verb, kw_only=True, frozen=True):
     time: Annotated[str | None, Help("column by which the rows are split in order")] = None
     text: Annotated[tuple[str, ...], Help("column of prose, for a model whose forward names tokens; repeat it")] = ()
     ignore: Annotated[tuple[str, ...], Help("column that is no feature; repeat it for several")] = ()
+    personal: Annotated[
+        tuple[str, ...], Help("column of personal data: endpoints' logs are spared its values; repeat it for several")
+    ] = ()
     seed: Annotated[int, Help("seed of the split", ge=0)] = 0
 
 

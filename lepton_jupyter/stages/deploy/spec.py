@@ -53,6 +53,17 @@ class Deploy(Verb, kw_only=True, frozen=True):
         Annotated[int, Meta(ge=1)] | None,
         Help("processes that answer on the port, each with a core or more of its own; else as before, at first 1"),
     ] = None
+    log_share: Annotated[
+        Annotated[float, Meta(ge=0, le=1)] | None, Help("share of the requests whose rows are logged; else all")
+    ] = None
+    log_days: Annotated[
+        Annotated[float, Meta(gt=0)] | None, Help("days for which the request log is kept; else 90")
+    ] = None
+    log_gb: Annotated[Annotated[float, Meta(gt=0)] | None, Help("GB of it that are kept at most; else 1")] = None
+    personal: Annotated[
+        Literal["drop", "hash", "keep"] | None,
+        Help("what the log has of columns marked by data --personal: nothing (else), pseudonyms, or their values"),
+    ] = None
     force: Annotated[str | None, Help("deploy a version that failed its evaluation; the reason is recorded")] = None
 
 
@@ -132,6 +143,28 @@ class Export(Verb, kw_only=True, frozen=True):
     ] = "none"
     image: Annotated[str | None, Help("of kserve: the name under which the cluster finds the image")] = None
     force: Annotated[str | None, Help("export a version that failed its evaluation; the reason becomes a label")] = None
+
+
+class ExportLog(Verb, kw_only=True, frozen=True):
+    """Write an endpoint's request log as Parquet."""
+
+    verb: ClassVar[str] = "export-log"
+    does: ClassVar[str] = (
+        "Write an endpoint's request log as one Parquet file: a line a row, with its id and prediction."
+    )
+    positional: ClassVar[tuple[str, ...]] = ("endpoint",)
+    examples: ClassVar[tuple[str, ...]] = (
+        "export-log diagnosis --to requests.parquet",
+        "export-log diagnosis --to week.parquet --since 7d",
+        "export-log /srv/state/requests --bundle TumorNet@3 --to requests.parquet",
+    )
+
+    endpoint: Annotated[str, Help("the endpoint; or a container's folder: LEPTON_STATE, or requests in it")]
+    to: Annotated[str, Help("file to write: .parquet")]
+    since: Annotated[str | None, Help("how far back, such as 7d, or a date or moment in UTC: 2026-01-31T12:00")] = None
+    until: Annotated[str | None, Help("where it ends, said in the same way; else now")] = None
+    shadow: Annotated[bool, Help("what shadows said, too")] = False
+    bundle: Annotated[str | None, Help("of a container's folder: the version that it served, or its bundle")] = None
 
 
 class Endpoints(Verb, kw_only=True, frozen=True):

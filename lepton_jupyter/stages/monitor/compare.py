@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.predicted import pack_predictions, schema_of_predictions
 from lepton_jupyter.formats.profile import Profile, count
+from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.stages.monitor.drift import FEWEST_EFFECTIVE, Judged, cells_of, judge
 from lepton_jupyter.stages.monitor.effective import Dependence, dependence
 from lepton_jupyter.stages.monitor.window import MonitorWindow
@@ -58,9 +59,8 @@ def compare(window: MonitorWindow) -> Compared | None:
     """Count a window over the edges of its training, and test it; None where no row was scored."""
     if not window.n_rows:
         return None
-    reference = window.reference or _NOTHING
-    schema = msgspec.structs.replace(window.schema, columns=window.schema.columns if window.reference else ())
-    packed = window.packed if window.reference else Packed(window.packed.num[:, :0], window.packed.txt[:, :0])
+    reference = _without(window.reference, window.withheld) if window.reference else _NOTHING
+    schema, packed = _kept(window) if window.reference else _kept(window, is_none=True)
     counts = count(reference, schema, packed)
     columns = schema_of_predictions(window.schema)
     is_ours = _rows_of_version(window)
@@ -73,6 +73,24 @@ def compare(window: MonitorWindow) -> Compared | None:
     n_effective = window.n_rows / seen.deff
     judged = judge([(reference, counts), (before, now)], deff=seen.by_column) if n_effective >= FEWEST_EFFECTIVE else {}
     return Compared(reference, counts, before, now, seen, n_effective, judged)
+
+
+def _without(profile: Profile, names: frozenset[str]) -> Profile:
+    numbers, texts = (
+        {name: column for name, column in columns.items() if name not in names}
+        for columns in (profile.numbers, profile.texts)
+    )
+    return msgspec.structs.replace(profile, numbers=numbers, texts=texts)
+
+
+def _kept(window: MonitorWindow, *, is_none: bool = False) -> tuple[Schema, Packed]:
+    """Return the columns whose values the log has, and the rows with these alone."""
+    schema = window.schema
+    names = () if is_none else [column.name for column in schema.columns if column.name not in window.withheld]
+    num, txt = ([column.name in names for column in columns] for columns in (schema.num, schema.txt))
+    columns = tuple(column for column in schema.columns if column.name in names)
+    packed = Packed(window.packed.num[:, np.asarray(num, bool)], window.packed.txt[:, np.asarray(txt, bool)])
+    return msgspec.structs.replace(schema, columns=columns), packed
 
 
 def _rows_of_version(window: MonitorWindow) -> NDArray[np.bool_]:

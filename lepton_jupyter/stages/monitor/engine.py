@@ -47,19 +47,26 @@ def report(window: MonitorWindow) -> MonitorRecord:
         versions=_versions(window),
         tables=tables(window, compared, columns),
     )
-    said = text.sentences(record, n_other=window.n_other, has_predicted=window.predicted is not None)
+    said = text.sentences(
+        record,
+        n_other=window.n_other,
+        has_predicted=window.predicted is not None,
+        withheld=[column.name for column in window.schema.columns if column.name in window.withheld],
+    )
+    if window.log_share < 1.0:
+        said = (*said, text.of_share(window.log_share))
     return msgspec.structs.replace(record, headline=text.headline(record), sentences=said)
 
 
 def _about(window: MonitorWindow, compared: Compared | None) -> Window:
     requests = window.requests
-    n_answered = int((requests["status"] < 400).sum())
+    is_answered = requests["status"] < 400
     return Window(
         start=window.start,
         end=window.end,
-        n_requests=n_answered,
-        n_failed=requests.height - n_answered,
-        n_rows=int(requests["rows"].sum()),
+        n_requests=round(requests["weight"].filter(is_answered).sum()),
+        n_failed=int((~is_answered).sum()),
+        n_rows=round((requests["rows"] * requests["weight"]).sum()),
         n_effective=compared.n_effective if compared else 0.0,
         deff=compared.dependence.deff if compared else 1.0,
         deff_from=compared.dependence.seen_by if compared else "",
@@ -179,5 +186,6 @@ def _quantile(values: pl.Series, share: float) -> float | None:
 
 
 def _versions(window: MonitorWindow) -> dict[str, int]:
-    counted = window.requests.filter(pl.col("rows") > 0).group_by("version").agg(pl.col("rows").sum()).sort("version")
+    rows = (pl.col("rows") * pl.col("weight")).sum().round().cast(pl.Int64)
+    counted = window.requests.filter(pl.col("rows") > 0).group_by("version").agg(rows).sort("version")
     return dict(counted.iter_rows())

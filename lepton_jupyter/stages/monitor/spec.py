@@ -53,6 +53,20 @@ class Monitor(Watched, kw_only=True, frozen=True):
     on_alert: Annotated[Literal["retrain"] | None, Help("what a firing alert starts: retrain")] = None
 
 
+class Feedback(Verb, kw_only=True, frozen=True):
+    """Say what turned out to be true of rows that an endpoint was asked for."""
+
+    verb: ClassVar[str] = "feedback"
+    does: ClassVar[str] = "Give late labels: a table of row ids and the target. They are kept, and joined with the log."
+    positional: ClassVar[tuple[str, ...]] = ("endpoint", "labels")
+    examples: ClassVar[tuple[str, ...]] = ("feedback diagnosis biopsies.csv",)
+
+    endpoint: Annotated[str, Help("the endpoint that was asked")]
+    labels: Annotated[
+        str, Help("path or a variable of the notebook: the id column, or row_id as predict gave it, and the target")
+    ]
+
+
 class Schedule(Watched, kw_only=True, frozen=True):
     """Execute a notebook on a schedule."""
 

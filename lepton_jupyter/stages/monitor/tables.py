@@ -56,7 +56,9 @@ def _by_time(window: MonitorWindow) -> Any:
 def _traffic(window: MonitorWindow) -> Table:
     is_failed = pl.col("status") >= 400
     frame = _by_time(window).agg(
-        requests=(~is_failed).sum().cast(pl.Int64), failed=is_failed.sum().cast(pl.Int64), rows=pl.col("rows").sum()
+        requests=pl.col("weight").filter(~is_failed).sum().round().cast(pl.Int64),
+        failed=is_failed.sum().cast(pl.Int64),
+        rows=(pl.col("rows") * pl.col("weight")).sum().round().cast(pl.Int64),
     )
     return _table(frame)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -50,7 +50,9 @@ def _what_changed(record: MonitorRecord) -> str:
     return ", ".join(parts)
 
 
-def sentences(record: MonitorRecord, *, n_other: int, has_predicted: bool) -> tuple[str, ...]:
+def sentences(
+    record: MonitorRecord, *, n_other: int, has_predicted: bool, withheld: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Return what changed, most important first, then what limits the answer, then traffic.
 
     Parameters
@@ -60,6 +62,8 @@ def sentences(record: MonitorRecord, *, n_other: int, has_predicted: bool) -> tu
         Rows of a version with other columns.
     has_predicted : bool
         Whether the version has a profile of its predictions.
+    withheld : sequence of str
+        Columns whose values the log has not.
     """
     window = record.window
     told = [c for c in record.columns if c.text and (c.has_drifted or c.has_more_missing)]
@@ -77,9 +81,22 @@ def sentences(record: MonitorRecord, *, n_other: int, has_predicted: bool) -> tu
         said.append("Answered by " + ", ".join(f"{name} ({n:,} rows)" for name, n in record.versions.items()) + ".")
     if n_other:
         said.append(f"{_count(n_other, 'row')} of a version with other columns could not be compared.")
+    if withheld:
+        is_one = len(withheld) == 1
+        said.append(
+            f"{_named(list(withheld))} {'is' if is_one else 'are'} personal and kept out of the log: "
+            f"whether {'it' if is_one else 'they'} changed is not known."
+        )
     if record.window.n_rows and not has_predicted:
         said.append(f"{record.version} keeps no profile of its predictions: whether they changed is not known.")
     return tuple(said)
+
+
+def of_share(log_share: float) -> str:
+    """Return what it means that a share of the requests is logged."""
+    if log_share == 0:
+        return "No rows are logged (--log-share 0): requests that were answered are not seen here."
+    return f"{share(log_share)} of the requests are logged: counts of what was answered are estimates."
 
 
 def of_column(

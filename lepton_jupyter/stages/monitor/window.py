@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,16 @@ from lepton_jupyter.formats.bundle import PREDICTED, PROFILE, Bundle, open_bundl
 from lepton_jupyter.formats.endpoint import EndpointConfig
 from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.profile import Profile
-from lepton_jupyter.formats.requestlog import LoggedRequest, read_segment, segments
+from lepton_jupyter.formats.requestlog import LoggedRequest
 from lepton_jupyter.formats.schema import SENTINEL, Column, Schema
+from lepton_jupyter.stages.deploy.requests import reading
+from lepton_jupyter.stages.deploy.requests.frames import row_ids, typed
+from lepton_jupyter.stages.deploy.requests.reading import Schemas
+from lepton_jupyter.stages.monitor.labels import labels_of
 
 SETTLE_S = 1.0  # the endpoint writes its log a moment after its answers
 
 _SAME = ("task", "classes", "targets", "tensor_shape")
-_CASTS: dict[str, Any] = {"integer": pl.Int64, "boolean": pl.Boolean}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +52,20 @@ class MonitorWindow:
     ids : list
         [N] what the id column held; None where it held nothing.
     requests : polars.DataFrame
-        ``at``, ``request_id``, ``version``, ``latency_ms``, ``rows``, ``status``, ``error``; oldest first.
+        ``at``, ``request_id``, ``version``, ``latency_ms``, ``rows``, ``weight``, ``status``, ``error``; oldest first.
+        The weight is how many requests one stands for where a share of all is logged.
     reference, predicted : Profile or None
         Of the rows in training, and of what the version says of known rows; None where the version has none.
     n_other : int
         Scored rows of an earlier version with other columns: counted as traffic, compared with nothing.
+    withheld : frozenset of str
+        Columns of personal values that the log has not, of some rows at least: compared with nothing.
+    pseudonyms : dict
+        [N] what the log has in place of such values; None where it has nothing.
+    log_share : float
+        Share of the requests that are logged now, 0–1.
+    labels : polars.DataFrame
+        ``label`` (of several targets ``label_TARGET``): what feedback said of the rows, [N], null where nothing.
     """
 
     endpoint: str
@@ -69,6 +81,10 @@ class MonitorWindow:
     reference: Profile | None = None
     predicted: Profile | None = None
     n_other: int = 0
+    withheld: frozenset[str] = frozenset()
+    pseudonyms: dict[str, list[str | None]] = field(default_factory=dict)
+    log_share: float = 1.0
+    labels: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def __repr__(self) -> str:
         return f"<window of {self.endpoint}: {self.n_rows:,} rows in {self.requests.height:,} requests>"
@@ -80,28 +96,41 @@ class MonitorWindow:
 
     @cached_property
     def rows(self) -> pl.DataFrame:
-        """One line a row: ``at``, ``request_id``, ``version``, ``id``, the raw columns, ``prediction``, probabilities.
+        """One line a row: ``at``, ``request_id``, ``row_id``, ``version``, ``id``, the raw columns, ``prediction``, …
 
-        A column of the data that bears one of these names is found under ``NAME_in``.
+        Behind it are the probabilities, and the labels where feedback gave some. Of personal columns pseudonyms are
+        there, or nothing. A column of the data that bears one of these names is found under ``NAME_in``.
         """
         asked = self.requests[self.request.astype(np.uint32)] if self.n_rows else self.requests.clear()
-        ours: dict[str, pl.Series] = {name: asked[name] for name in ("at", "request_id", "version")}
+        ours = {
+            "at": asked["at"],
+            "request_id": asked["request_id"],
+            "row_id": self.row_ids,
+            "version": asked["version"],
+        }
         ours["id"] = _series_of_ids(self.ids)
         columns = {column.name: self._column(column) for column in self.schema.columns}
         theirs = _outputs_table(self.schema, self.outputs)
         taken = {*ours, *theirs}
         named = {f"{name}_in" if name in taken else name: series for name, series in columns.items()}
+        theirs |= {name: self.labels[name] for name in self.labels.columns}
         return pl.DataFrame({name: series.alias(name) for name, series in (ours | named | theirs).items()})
 
+    @property
+    def row_ids(self) -> pl.Series:
+        """What each row goes by where it has no id of its own: ``REQUEST_ID/INDEX``, [N]."""
+        first = np.searchsorted(self.request, self.request)  # a request's rows lie together
+        asked = self.requests["request_id"].gather(self.request.astype(np.uint32))
+        return row_ids(asked, pl.Series(np.arange(self.n_rows) - first))
+
     def _column(self, column: Column) -> pl.Series:
+        if column.name in self.pseudonyms:
+            return pl.Series(self.pseudonyms[column.name], dtype=pl.String)
         if column.is_text:
             values = self.packed.txt[:, [one.name for one in self.schema.txt].index(column.name)]
             return pl.Series([None if value == SENTINEL else value for value in values], dtype=pl.String)
         place = [one.name for one in self.schema.num].index(column.name)
-        series = pl.Series(self.packed.num[:, place]).fill_nan(None)
-        if column.kind == "datetime":
-            return (series * 1e6).cast(pl.Int64).cast(pl.Datetime("us", "UTC"))
-        return series.cast(_CASTS[column.kind], strict=False) if column.kind in _CASTS else series
+        return typed(column, pl.Series(self.packed.num[:, place]))
 
 
 def read_window(home: Home, endpoint: str, start: float, end: float) -> MonitorWindow:
@@ -120,25 +149,25 @@ def read_window(home: Home, endpoint: str, start: float, end: float) -> MonitorW
         If there is no such endpoint, or the bundle that it serves is gone.
     """
     folder = home.endpoint(endpoint)
-    config = _config(home, folder)
+    config = config_of(home, folder)
     bundle = open_bundle(Path(config.bundle), config.manifest_hash)
     time.sleep(min(SETTLE_S, max(0.0, end + SETTLE_S - time.time())))
-    records = read_log(folder.requests, start, end)
-    return of_records(records, bundle=bundle, endpoint=endpoint, version=config.version, start=start, end=end)
+    records = read_log(folder.requests, start, end, bundles=bundle.root.parent)
+    window = of_records(records, bundle=bundle, endpoint=endpoint, version=config.version, start=start, end=end)
+    return replace(
+        window,
+        labels=labels_of(folder.labels, bundle.schema, window.row_ids, window.ids),
+        log_share=1.0 if config.options.log_share is None else config.options.log_share,
+    )
 
 
-def read_log(folder: Path, start: float, end: float) -> list[LoggedRequest]:
-    """Return the requests in a folder of segments with ``start <= at < end``, oldest first; not what shadows say."""
-    found: list[LoggedRequest] = []
-    for path in segments(folder):
-        try:
-            if path.stat().st_mtime < start:
-                continue
-            records = (record for _, record in read_segment(path))
-            found += [record for record in records if start <= record.at < end and not record.is_shadow]
-        except FileNotFoundError:  # the oldest goes when there are too many
-            continue
-    return sorted(found, key=lambda record: record.at)
+def read_log(folder: Path, start: float, end: float, *, bundles: Path | None = None) -> list[LoggedRequest]:
+    """Return the requests of a log with ``start <= at < end``, oldest first; not what shadows say.
+
+    Without the folder of the bundles, requests that have become tables are passed over.
+    """
+    schemas = Schemas(bundles) if bundles is not None else None
+    return sorted(reading.read_log(folder, start, end, schema_of=schemas), key=lambda record: record.at)
 
 
 def of_records(
@@ -169,7 +198,17 @@ def of_records(
         reference=_profile(bundle, PROFILE),
         predicted=_profile(bundle, PREDICTED),
         n_other=n_scored - n_rows,
+        withheld=frozenset(name for _, record in taken for name in record.withheld),
+        pseudonyms=_pseudonyms([record for _, record in taken]),
     )
+
+
+def _pseudonyms(records: list[LoggedRequest]) -> dict[str, list[str | None]]:
+    names = {name for record in records for name, values in record.withheld.items() if values is not None}
+    return {
+        name: [text for record in records for text in record.withheld.get(name) or [None] * record.n_rows]
+        for name in sorted(names)
+    }
 
 
 class _Reading:
@@ -248,6 +287,7 @@ def _requests(records: list[LoggedRequest]) -> pl.DataFrame:
             "version": [record.version for record in records],
             "latency_ms": [record.latency_ms for record in records],
             "rows": [record.n_rows for record in records],
+            "weight": [1 / record.share if record.share > 0 else 1.0 for record in records],
             "status": [record.status for record in records],
             "error": [record.error for record in records],
         },
@@ -257,6 +297,7 @@ def _requests(records: list[LoggedRequest]) -> pl.DataFrame:
             "version": pl.String,
             "latency_ms": pl.Float64,
             "rows": pl.Int64,
+            "weight": pl.Float64,
             "status": pl.Int64,
             "error": pl.String,
         },
@@ -267,7 +308,14 @@ def _profile(bundle: Bundle, name: str) -> Profile | None:
     return msgspec.json.decode(bundle.read(name), type=Profile) if bundle.has(name) else None
 
 
-def _config(home: Home, folder: EndpointFolder) -> EndpointConfig:
+def config_of(home: Home, folder: EndpointFolder) -> EndpointConfig:
+    """Return what an endpoint shall serve.
+
+    Raises
+    ------
+    LeptonError
+        If there is no such endpoint; the message lists the known ones.
+    """
     try:
         return msgspec.json.decode(folder.config.read_bytes(), type=EndpointConfig)
     except FileNotFoundError as error:

@@ -94,11 +94,13 @@ def requests(n: int, *, failed: int = 0) -> pl.DataFrame:
             "version": ["Net@1"] * total,
             "latency_ms": np.linspace(1.0, 10.0, total) if total else np.empty(0),
             "rows": [1] * n + [0] * failed,
+            "weight": [1.0] * total,
             "status": [200] * n + [422] * failed,
             "error": [""] * n + ["Column 'age': missing"] * failed,
         },
         schema_overrides={
             "rows": pl.Int64,
+            "weight": pl.Float64,
             "status": pl.Int64,
             "request_id": pl.String,
             "version": pl.String,
