@@ -18,8 +18,9 @@ from lepton_jupyter.backend.heartbeat import check_host, wait_for_predecessor
 from lepton_jupyter.backend.keeper import EXIT_REFUSED, EXIT_STOPPED, EXIT_SWEPT, failure_path, sign, write_failure
 from lepton_jupyter.backend.service import Service
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.core.paths import Home, Runtime
+from lepton_jupyter.core.paths import Home
 from lepton_jupyter.core.processes import Lock
+from lepton_jupyter.core.runtime import Runtime
 
 LOOK_S = 1.0
 CLOSE_STREAMS_S = 2

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.files import tail, write_atomic
-from lepton_jupyter.core.paths import Home, Runtime
+from lepton_jupyter.core.paths import Home
 from lepton_jupyter.core.processes import Identity, Lock, is_held, kept_environment, spawn
+from lepton_jupyter.core.runtime import Runtime
 
 MAX_FAILED_STARTS = 3
 FAILED_WITHIN_S = 60.0

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct, field
 from lepton_jupyter.core.states import EndpointState, RunState
 from lepton_jupyter.formats.endpoint import BesideKind, Options, Scope, Tls
 
-PROTOCOL = 3  # raised when a route or a view changes its meaning
+PROTOCOL = 4  # raised when a route or a view changes its meaning
 
 
 class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):

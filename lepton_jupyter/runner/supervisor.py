@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.core.paths import Home, RunFolder, Runtime
+from lepton_jupyter.core.paths import Home, RunFolder
 from lepton_jupyter.core.processes import Identity, Lock
+from lepton_jupyter.core.runtime import Runtime
 from lepton_jupyter.formats.events import EventWriter
 from lepton_jupyter.runner import ending
 

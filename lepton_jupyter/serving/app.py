@@ -30,6 +30,7 @@ from lepton_jupyter.serving.lanes import Chosen, Lane, Lanes
 from lepton_jupyter.serving.metrics import SCORES, Metrics
 from lepton_jupyter.serving.quick import Quick, Respond
 from lepton_jupyter.serving.release import Release
+from lepton_jupyter.serving.routes import OPEN, ROUTES, V2_MODEL, route_of
 from lepton_jupyter.serving.scorer import Outputs
 from lepton_jupyter.serving.tokens import ROWS, Gate, needed
 from lepton_jupyter.serving.traffic import Traffic, defect
@@ -43,27 +44,7 @@ SMALL_BODY = 32 * 2**10  # bytes that are read at once; a larger body is read in
 SMALL_ANSWER = 256  # rows that are written at once
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}\Z")
-_V2_MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/ready|/infer|/stats)?\Z")
-_ROUTES = {
-    "/": "GET",
-    "/healthz": "GET",
-    "/readyz": "GET",
-    "/metrics": "GET",
-    "/openapi.json": "GET",
-    "/predict": "POST",
-    "/invocations": "POST",
-    "/ping": "GET",
-    "/version": "GET",
-    "/v2": "GET",
-    "/v2/health/live": "GET",
-    "/v2/health/ready": "GET",
-    "/v2/models/stats": "GET",
-    "/v2/repository/index": "POST",
-    "/admin/drain": "POST",
-    "/admin/resume": "POST",
-}
 _EXTENSIONS = ["binary_tensor_data", "statistics"]
-_OPEN = ("/healthz", "/readyz", "/ping")
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +114,7 @@ class App:
             return
         given = dict(scope["headers"])
         request = Request(scope, receive, given, self._request_id(given), time.perf_counter())
-        route = _route(scope["path"])
+        route = route_of(scope["path"])
         try:
             answer = await self._answer(request, route)
         except HttpError as error:
@@ -230,15 +211,15 @@ class App:
         if route == "/" and page.is_wanted(request.headers.get(b"accept") or b""):
             _check_method(request, "GET")
             return page.answer()
-        if route not in _OPEN:
+        if route not in OPEN:
             self.gate.check(request.headers.get(b"authorization"), needed(request.scope["path"]))
         path = request.scope["path"]
-        method = _ROUTES.get(path)
+        method = ROUTES.get(path)
         if method is None:
-            model = _V2_MODEL.match(path)
+            model = V2_MODEL.match(path)
             if model is not None:
                 return await self._answer_model(request, *model.groups())
-            raise refused(404, f"Nothing is at '{path[:200]}'.", f"Known: {', '.join(_ROUTES)}, /v2/models/NAME/infer.")
+            raise refused(404, f"Nothing is at '{path[:200]}'.", f"Known: {', '.join(ROUTES)}, /v2/models/NAME/infer.")
         _check_method(request, method)
         readers = content.READERS.get(path)
         if readers is not None:
@@ -279,7 +260,7 @@ class App:
             "model": self.config.model,
             "version": self._serves(),
             "ready": is_ready,
-            "routes": {path: method for path, method in _ROUTES.items() if path != "/"}
+            "routes": {path: method for path, method in ROUTES.items() if path != "/"}
             | {f"/v2/models/{self.config.name}/infer": "POST"},
         }
         if self.lanes is not None:
@@ -381,16 +362,6 @@ def _example(schema: Schema) -> Any:
     if schema.tensor_shape is not None and schema.image is None:
         return np.zeros(schema.tensor_shape).tolist()
     return dict(schema.example)
-
-
-def _route(path: str) -> str:
-    """Return the path as a metric names it: of a bounded number."""
-    if path in _ROUTES:
-        return path
-    model = _V2_MODEL.match(path)
-    if model is not None:
-        return f"/v2/models/NAME{model[3] or ''}"
-    return "/v2/other" if path.startswith("/v2/") else "other"
 
 
 def _check_method(request: Request, method: str) -> None:

@@ -43,6 +43,7 @@ _WANTED: dict[ColumnKind, str] = {
     "boolean": "truth values, or 0 and 1,",
     "datetime": "timestamps, dates or seconds since 1970",
     "string": "texts",
+    "text": "texts",
 }
 
 
@@ -142,7 +143,7 @@ def _is_taken(given: Any, kind: ColumnKind) -> bool:
 
     if types.is_null(given):
         return True
-    if kind == "string":
+    if kind in ("string", "text"):
         return _is_text(given)
     is_number = types.is_integer(given) or types.is_floating(given) or types.is_decimal(given)
     if kind == "boolean":

@@ -34,19 +34,29 @@ KINDS = Schema(
         Column(name="yes", kind="boolean"),
         Column(name="day", kind="datetime"),
         Column(name="word", kind="string"),
+        Column(name="prose", kind="text"),
     )
 )
 MOMENT = datetime.datetime(2026, 2, 3, 4, 5, 6, 789000, tzinfo=datetime.UTC)
+EARLIER = datetime.datetime(1969, 1, 1, tzinfo=datetime.UTC)
 VALUES: list[dict[str, Any]] = [
-    {"x": 0.25, "n": 3, "yes": True, "day": MOMENT, "word": "ä"},
-    {"x": None, "n": None, "yes": None, "day": None, "word": None},
-    {"x": -1e300, "n": -(2**53), "yes": False, "day": datetime.datetime(1969, 1, 1, tzinfo=datetime.UTC), "word": ""},
+    {"x": 0.25, "n": 3, "yes": True, "day": MOMENT, "word": "ä", "prose": "of many words"},
+    {"x": None, "n": None, "yes": None, "day": None, "word": None, "prose": None},
+    {
+        "x": -1e300,
+        "n": -(2**53),
+        "yes": False,
+        "day": datetime.datetime(1969, 1, 1, tzinfo=datetime.UTC),
+        "word": "",
+        "prose": "",
+    },
 ]
 TYPES = {
     "x": [pa.float64(), pa.decimal128(20, 2)],
     "n": [pa.int64(), pa.float64()],
     "yes": [pa.bool_()],
     "day": [pa.timestamp("ms"), pa.timestamp("us", "Europe/Berlin"), pa.timestamp("ns", "UTC")],
+    "prose": [pa.string(), pa.string_view()],
     "word": [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())],
 }
 
@@ -120,6 +130,12 @@ def test_every_type_that_fits_its_column_reads_as_json_does(release: Release, pl
     assert found.txt.tolist() == wanted.txt.tolist()
 
 
+def test_prose_has_its_limit_here_too(release: Release) -> None:
+    prose: Any = SimpleNamespace(schema=Schema(columns=(Column(name="p", kind="text"),)), config=release.config)
+    error = refusal(prose, stream(pa.table({"p": ["short", "x" * 100_001]})))
+    assert (error.status, error.error.message[:18]) == (422, "Row 1, column 'p':")
+
+
 def test_columns_without_a_value_and_tables_without_a_row_are_taken(release: Release) -> None:
     nothing = pa.table({"age": pa.nulls(2), "island": pa.nulls(2), "children": pa.nulls(2)})
     found = arrow.read(release, stream(nothing)).rows
@@ -132,7 +148,7 @@ def test_without_pyarrow_the_type_is_refused_with_the_known_ones(release: Releas
     with pytest.raises(HttpError) as caught:
         content.reader({b"content-type": STREAM.encode()}, without)
     assert caught.value.status == 415
-    assert "Known: application/json, text/csv." in caught.value.error.hint
+    assert "Known: application/json, text/csv" in caught.value.error.hint
 
 
 # -- what is refused

@@ -13,7 +13,7 @@ import pytest
 
 from lepton_jupyter.formats.endpoint import Token, fingerprint
 from lepton_jupyter.serving.answers import HttpError
-from lepton_jupyter.serving.app import _OPEN, _ROUTES
+from lepton_jupyter.serving.routes import OPEN, ROUTES
 from lepton_jupyter.serving.tokens import FIGURES, N_KNOWN, ROWS, SCOPES, Gate, needed
 from tests.serving.graphs import ROW, TOKEN, Server, make_bundle
 
@@ -36,8 +36,8 @@ def status_of(gate: Gate, said: bytes | None, scopes: Any = ROWS) -> int:
 
 
 def test_every_route_says_which_scope_it_wants() -> None:
-    assert set(_ROUTES) - set(_OPEN) == set(SCOPES)
-    assert not set(_OPEN) & set(SCOPES)
+    assert set(ROUTES) - set(OPEN) == set(SCOPES)
+    assert not set(OPEN) & set(SCOPES)
     assert needed("/v2/models/a%2Fb/infer") == ROWS
     assert needed("/v2/models/Net/versions/3/stats") == FIGURES
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lepton_jupyter.formats.bundle import CARD, GRAPH, SCHEMA, Bundle
+from lepton_jupyter.formats.bundle import CARD, GRAPH, SCHEMA, TOKENIZER, Bundle
 from lepton_jupyter.stages.deploy.export import ask
 
 SCRIPT = "ask.py"
@@ -20,7 +20,7 @@ def write_graph(bundle: Bundle, folder: Path) -> dict[str, int]:
     OSError
         As the file system says.
     """
-    files = {name: bundle.read(name) for name in (GRAPH, SCHEMA, CARD)}
+    files = {name: bundle.read(name) for name in (GRAPH, SCHEMA, CARD, TOKENIZER) if bundle.has(name)}
     files[SCRIPT] = Path(ask.__file__).read_bytes()
     for name, content in files.items():
         (folder / name).write_bytes(content)
