@@ -33,6 +33,7 @@ from lepton_jupyter.serving.withholding import spare
 
 MAX_ROWS_WAITING = 250_000
 PAUSE_S = 0.2
+LAG_S = 0.05  # under load: of what waits longer there is so much that each collection of garbage stops requests
 TIDY_S = 30.0
 LONGEST_ERROR = 200
 QUOTES = (400, 422)  # statuses whose reason quotes what was sent
@@ -143,14 +144,24 @@ class Journal:
         return True
 
     def _write_on(self) -> None:
-        is_last = False
-        while not is_last:
-            is_last = self._is_closing.wait(PAUSE_S)  # no wake-up a request: it would cost the hot path
-            while self._waiting:
+        while not self._is_closing.wait(self._pause_s()):  # no wake-up a request: it would cost the hot path
+            if self._waiting:
                 self._n_rows_done += self._write_some()
             if time.monotonic() >= self._tidy_at:
                 self._tidy()
+        while self._waiting:
+            self._n_rows_done += self._write_some()
         self._writer.close()
+
+    def _pause_s(self) -> float:
+        """Return how long to wait before the next frame, so that what waits now is written within `LAG_S`.
+
+        Frames one behind the other would keep the interpreter from the requests for long; one at a time costs a few.
+        """
+        if not self._waiting:
+            return PAUSE_S
+        n_rows = self._n_rows_added - self._n_rows_done
+        return LAG_S / (1 + max(len(self._waiting) / FRAME_REQUESTS, n_rows / FRAME_ROWS))
 
     def _tidy(self) -> None:
         """Close what has been written for long, and remove what is too old or too much."""
@@ -169,8 +180,7 @@ class Journal:
         """Write the next frame of each version; return how many rows that was, a refusal counted as one."""
         first = self._waiting.popleft()
         if isinstance(first, LoggedRequest):
-            self._writer.write(first)
-            return 1
+            return self._write_refusals(first)
         together = [first]
         n_rows = len(first.outputs.prediction)
         while self._waiting and n_rows < FRAME_ROWS and len(together) < FRAME_REQUESTS:
@@ -186,6 +196,19 @@ class Journal:
         for frame in frames.values():
             self._write_frame(frame)
         return n_rows
+
+    def _write_refusals(self, first: LoggedRequest) -> int:
+        """Write those that wait one behind the other; return how many that was."""
+        self._writer.write(first)
+        n_written = 1
+        while self._waiting and n_written < FRAME_REQUESTS:
+            following = self._waiting[0]
+            if not isinstance(following, LoggedRequest):
+                break
+            self._writer.write(following)
+            self._waiting.popleft()
+            n_written += 1
+        return n_written
 
     def _write_frame(self, frame: Sequence[_Answered]) -> None:
         share = _share(frame[0].release)
