@@ -23,7 +23,7 @@ from lepton_jupyter.formats.endpoint import EndpointConfig
 from lepton_jupyter.formats.packing import Packed, pack_rows
 from lepton_jupyter.formats.requestlog import LoggedRequest, SegmentWriter, is_closed, segments, tables
 from lepton_jupyter.formats.retention import Keep, removed
-from lepton_jupyter.formats.schema import Column, Schema
+from lepton_jupyter.formats.schema import Column, ImageInput, Schema
 from lepton_jupyter.stages.deploy.requests import closing
 from lepton_jupyter.stages.deploy.requests.closing import keep_up
 from lepton_jupyter.stages.deploy.requests.export import Asked, Written, export
@@ -40,7 +40,8 @@ SCHEMA = Schema(
 )  # fmt: skip
 NUMBERS = Schema(columns=(Column(name="age", kind="string"),), targets=("low", "high"), task="regression")
 TENSOR = Schema(columns=(), targets=("y",), task="regression", tensor_shape=(2, 2))
-SCHEMAS = {"one": SCHEMA, "two": NUMBERS, "three": TENSOR}
+IMAGES = msgspec.structs.replace(TENSOR, tensor_shape=(1, 2, 2), image=ImageInput(height=2, width=2, channels=1))
+SCHEMAS = {"one": SCHEMA, "two": NUMBERS, "three": TENSOR, "four": IMAGES}
 ALWAYS = (0.0, 2e10)
 
 
@@ -82,6 +83,8 @@ def others() -> list[LoggedRequest]:
         LoggedRequest.of_rows(tensor, request_id="t", at=2001.0, bundle="three", prediction=[[1.0], [2.0]], **about),
         LoggedRequest(request_id="w", at=2002.0, bundle="three", n_rows=1, prediction=[[3.0]],
                       withheld={"tensor": None}, **about),
+        LoggedRequest.of_rows(tensor[:, None].astype(np.uint8), request_id="i", at=2010.0, bundle="four",
+                              prediction=[[1.0], [2.0]], images=["ab", "cd"], **about),
         answered(1003, withheld={"island": ["a1", None], "age": None}, share=0.25),
         answered(1004, is_shadow=True),
         answered(1005, n_rows=0, ids=None, prediction=[], probability=b"", bundle=""),
@@ -107,7 +110,7 @@ def test_what_a_table_gives_back_is_what_the_segment_held(tmp_path: Path) -> Non
     assert keep_up(tmp_path, SCHEMAS.get, Keep()) == 1
     assert not segments(tmp_path)
     assert {path.name[11:] for path in tables(tmp_path)} == {
-        "one.parquet", "two.parquet", "three.parquet", "no-rows.parquet",
+        "one.parquet", "two.parquet", "three.parquet", "four.parquet", "no-rows.parquet",
     }  # fmt: skip
     assert read(tmp_path) == before
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in tables(tmp_path))
@@ -207,7 +210,7 @@ def test_chunks_are_the_same_rows_whether_segments_or_tables(tmp_path: Path) -> 
     before = rows()
     keep_up(tmp_path, SCHEMAS.get, Keep())
     after = rows().select(before.columns)
-    assert after.equals(before) and before["request_id"].n_unique() == 7
+    assert after.equals(before) and before["request_id"].n_unique() == 8
 
 
 def test_what_was_read_is_a_record_like_any_other(tmp_path: Path) -> None:
@@ -253,10 +256,10 @@ def exported(folder: Path, to: Path, **asked: Any) -> tuple[pl.DataFrame, Writte
 def test_the_log_is_one_file_of_typed_lines_whatever_the_versions(tmp_path: Path) -> None:
     write(tmp_path / "log", [answered(0), refused(1), *others(), answered(9, bundle="gone")])
     frame, written = exported(tmp_path / "log", tmp_path / "log.parquet")
-    assert (written.n_requests, written.n_rows, written.n_refused, written.n_unknown) == (7, 10, 1, 2)
+    assert (written.n_requests, written.n_rows, written.n_refused, written.n_unknown) == (8, 12, 1, 2)
     assert frame.columns == [
         "at", "request_id", "row_id", "id", "version", "latency_ms", "status", "error", "share",
-        "age", "island", "children", "seen", "at_in", "prediction", "probability_no", "probability_yes",
+        "age", "island", "children", "seen", "at_in", "image_sha256", "prediction", "probability_no", "probability_yes",
         "prediction_low", "prediction_high",
     ]  # fmt: skip
     assert frame.schema["at"] == frame.schema["seen"] == pl.Datetime("us", "UTC")
@@ -267,6 +270,7 @@ def test_the_log_is_one_file_of_typed_lines_whatever_the_versions(tmp_path: Path
     assert first["prediction"].to_list() == ["yes", "no"] and first["probability_no"].to_list()[0] == 0.0
     (no,) = frame.filter(pl.col("status") == 422).to_dicts()
     assert (no["error"], no["row_id"], no["prediction"]) == ("no age", None, None)
+    assert frame.filter(pl.col("request_id") == "i")["image_sha256"].to_list() == ["ab", "cd"]
     hidden = frame.filter(pl.col("request_id") == "r1003")
     assert hidden["island"].to_list()[0] == "a1" and hidden["share"].to_list() == [0.25] * 2
     assert frame.filter(pl.col("request_id") == "r9")["prediction"].to_list() == ["yes", "no"]

@@ -19,7 +19,7 @@ from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.personal import text_of
 from lepton_jupyter.formats.retention import Removed, removed
 from lepton_jupyter.formats.schema import Schema
-from lepton_jupyter.stages.deploy.requests.frames import hashed, outputs_of, raw, row_ids, typed
+from lepton_jupyter.stages.deploy.requests.frames import IMAGE, hashed, outputs_of, raw, row_ids, typed
 from lepton_jupyter.stages.deploy.requests.reading import Chunk, SchemaOf, read_chunks
 
 ABOUT = ("at", "request_id", "row_id", "id", "version", "latency_ms", "status", "error", "share")
@@ -114,6 +114,8 @@ def _line(chunk: Chunk) -> pl.DataFrame:
     }
     ours = {name: about[name] if name in about else frame[name] for name in (*ABOUT, SHADOW)}
     columns = {column.name: _values(frame, schema, column.name) for column in schema.columns} if schema else {}
+    if IMAGE in frame.columns:
+        columns["image_sha256"] = frame[IMAGE]
     theirs = {name: frame[name] for name in (outputs_of(schema) if schema else ["prediction"]) if name in frame.columns}
     taken = {*ours, *theirs}
     named = {f"{name}_in" if name in taken else name: series for name, series in columns.items()}

@@ -1,7 +1,8 @@
 """Logged requests as tables and back: a line a row, a line without values for a request that has no row.
 
-Beside what every request has there are ``in:COLUMN``, ``hash:COLUMN`` (pseudonyms), ``tensor``, ``prediction`` (of
-several targets ``prediction_TARGET``), ``probability_CLASS``. Numbers are float64 as they were packed, ids JSON.
+Beside what every request has there are ``in:COLUMN``, ``hash:COLUMN`` (pseudonyms), ``tensor``, ``image`` (the sha256
+of its file), ``prediction`` (of several targets ``prediction_TARGET``), ``probability_CLASS``. Numbers are float64 as
+they were packed, ids JSON.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ ABOUT: dict[str, Any] = {
     "at": pl.Float64, "request_id": pl.String, "version": pl.String, "latency_ms": pl.Float64, "n_rows": pl.Int32,
     "status": pl.Int16, "error": pl.String, "is_shadow": pl.Boolean, "share": pl.Float64,
 }  # fmt: skip
+IMAGE = "image"
 _CASTS: dict[str, Any] = {"integer": pl.Int64, "boolean": pl.Boolean}
 
 
@@ -103,6 +105,10 @@ def _values(records: list[LoggedRequest], schema: Schema | None) -> dict[str, pl
         found[raw(column.name)] = pl.Series([row[place] for row in txt], dtype=pl.String)
     if schema.tensor_shape is not None:
         found["tensor"] = pl.Series([row for record in records for row in _tensors(record)], dtype=pl.Binary)
+    if schema.image is not None:
+        none: list[str | None] = [None]
+        hashes = [each for record in records for each in record.images or none * record.n_rows]
+        found[IMAGE] = pl.Series(hashes, dtype=pl.String)
     for name in dict.fromkeys(name for record in records for name, values in record.withheld.items() if values):
         texts = [text for record in records for text in record.withheld.get(name) or [None] * record.n_rows]
         found[hashed(name)] = pl.Series(texts, dtype=pl.String)
@@ -131,6 +137,7 @@ def records_of(frame: pl.DataFrame, schema: Schema, bundle: str) -> Iterator[Log
     num = _array(frame, [raw(column.name) for column in schema.num], np.dtype("<f8"))
     txt = frame.select([raw(column.name) for column in schema.txt]).rows() if schema.txt else []
     tensor = frame["tensor"].to_list() if "tensor" in frame.columns else []
+    images = frame[IMAGE].to_list() if IMAGE in frame.columns else []
     names = outputs_of(schema)
     is_scored = schema.columns or schema.tensor_shape  # else of requests without rows: there is no prediction
     said = frame["prediction"].to_list() if schema.classes or not is_scored else _numbers(frame, names)
@@ -150,6 +157,7 @@ def records_of(frame: pl.DataFrame, schema: Schema, bundle: str) -> Iterator[Log
             num=num[start:end].tobytes(),
             txt=[list(row) for row in txt[start:end]],
             tensor=b"".join(row for row in tensor[start:end] if row is not None),
+            images=[each for each in images[start:end] if each is not None],
             ids=ids[start:end] if any(value is not None for value in ids[start:end]) else None,
             prediction=said[start:end],
             probability=shares[start:end].tobytes(),
