@@ -91,8 +91,8 @@ class Options(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
         Examples
         --------
-        >>> Options().over(Options(host="::1"))
-        Options(host='::1')
+        >>> Options(replicas=2).over(Options(host="::1")).host
+        '::1'
         """
         said: dict[str, Any] = {name: value for name, value in structs.asdict(self).items() if value is not None}
         return structs.replace(before, **said)
