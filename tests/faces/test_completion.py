@@ -41,7 +41,7 @@ class Net:
         ("%lepton tick ", ["weekly"]),
         ("%lepton monitor ", ["diagnosis"]),
         ("%lepton export ", ["TumorNet"]),
-        ("%lepton export TumorNet --format ", ["oci", "docker", "kserve"]),
+        ("%lepton export TumorNet --format ", ["oci", "docker", "kserve", "onnx"]),
         ("%lepton delete ", ["dataset/wdbc", "model/TumorNet", "endpoint/diagnosis", "schedule/weekly"]),
         ("%lepton compare TumorNet ", ["TumorNet", "ab12cd34ef56"]),
         ("%lepton nonsense ", None),

@@ -121,7 +121,7 @@ def test_a_word_may_be_said_by_one_of_its_verbs() -> None:
 
 def test_every_verb_that_acts_is_in_a_panel_or_named_here() -> None:
     tables = {"datasets", "models", "runs", "endpoints", "schedules", "devices"}
-    lines = {"show", "logs", "open", "compare", "doctor", "panel", "run"}
+    lines = {"show", "logs", "open", "compare", "doctor", "panel", "run", "token"}
     held = {spec.verb for spec in PANELLED}
     assert {command.spec.verb for command in COMMANDS} == held | tables | lines
 

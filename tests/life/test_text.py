@@ -94,7 +94,7 @@ def test_prose_is_answered_the_same_however_it_is_asked(
     notebook.run(f"""
 lepton.predict("model/Reader", rows).write_parquet({str(tmp_path / "predict.parquet")!r})
 lepton.load("model/Reader").predict(rows).write_parquet({str(tmp_path / "load.parquet")!r})
-endpoint.predict(rows).write_parquet({str(tmp_path / "endpoint.parquet")!r})
+endpoint.predict(rows).drop("row_id").write_parquet({str(tmp_path / "endpoint.parquet")!r})
 """)
     mlflow = [f"sqlite:///{home.mlflow_db}", "Reader", str(rows), str(tmp_path / "mlflow.parquet")]
     subprocess.run([sys.executable, "-c", WITHOUT_US, *mlflow], check=True, capture_output=True, cwd=tmp_path)

@@ -22,12 +22,12 @@ from lepton_jupyter.formats.views import DeployRequest
 
 WAITING = {
     "schedule": "INSERT INTO schedules VALUES ('s', 'g', '{}', 'active', 0, 0, 0, 0, 0)",
-    "endpoint": "INSERT INTO endpoints VALUES ('e', 0, 1, 'm', 'r', NULL, 0, 1, 1, NULL, '', NULL)",
+    "endpoint": "INSERT INTO endpoints VALUES ('e', 0, 1, 'm', 'r', NULL, 0, 1, 1, NULL, '', NULL, '{}')",
     "run": "INSERT INTO runs VALUES ('r', 0, 'train', 'm', NULL, 'running', '{}', NULL, 0, 0, 0)",
 }
 QUIET = {
     "schedule": "INSERT INTO schedules VALUES ('s', 'g', '{}', 'paused', 0, 0, 0, 0, 0)",
-    "endpoint": "INSERT INTO endpoints VALUES ('e', 0, 0, 'm', 'r', NULL, 0, 1, 1, NULL, '', NULL)",
+    "endpoint": "INSERT INTO endpoints VALUES ('e', 0, 0, 'm', 'r', NULL, 0, 1, 1, NULL, '', NULL, '{}')",
     "run": "INSERT INTO runs VALUES ('r', 0, 'train', 'm', NULL, 'completed', '{}', NULL, 0, 0, 0)",
 }
 
