@@ -62,15 +62,15 @@ class Export(Shown):
                 ]
 
     def _pairs(self) -> list[tuple[str, Any]]:
-        sizes = ", ".join(f"{part} {size / 1e6:.1f} MB" for part, size in self.record.parts.items())
+        is_graph = self.record.format == "onnx"
+        size, unit = (1e3, "kB") if is_graph else (1e6, "MB")
+        parts = ", ".join(f"{part} {n_bytes / size:.1f} {unit}" for part, n_bytes in self.record.parts.items())
         return [
             ("folder", str(self.path)),
             ("digest", self.record.digest),
             ("base", self.record.base),
-            (
-                "files" if self.record.format == "onnx" else "unpacked",
-                f"{self.size_bytes / 1e6:.0f} MB ({sizes})" if sizes else "",
-            ),
+            ("files", parts if is_graph else ""),
+            ("unpacked", f"{self.size_bytes / 1e6:.0f} MB ({parts})" if parts and not is_graph else ""),
             ("image", self._image),
             ("manifest", self.record.manifest_hash),
         ]
