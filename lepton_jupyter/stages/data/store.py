@@ -192,10 +192,8 @@ class Dataset:
         found = read_target(self._table, self.schema.targets, task=task, positive=positive)
         if found.task is None:
             raise LeptonError(f"{self.ref} has no target.", "Make it again with --target COLUMN.")
-        schema = msgspec.structs.replace(
-            self.schema, task=found.task, classes=found.classes, class_kind=found.class_kind, positive=found.positive
-        )
-        return self.with_schema(schema)
+        said = {name: getattr(found, name) for name in ("task", "classes", "class_kind", "positive")}
+        return self.with_schema(msgspec.structs.replace(self.schema, **said))
 
     def with_schema(self, schema: Schema) -> Dataset:
         """Return the same rows under another schema of the same columns."""
