@@ -39,7 +39,13 @@ def decide(schema: Schema, probability: NDArray[Any]) -> NDArray[np.int64]:
     if len(schema.classes) != 2:
         return probability.argmax(axis=1)
     positive = schema.positive_index
-    return np.where(probability[:, positive] >= schema.threshold, positive, 1 - positive).astype(np.int64)
+    reaches = is_positive(probability[:, positive], schema.threshold)
+    return np.where(reaches, positive, 1 - positive).astype(np.int64)
+
+
+def is_positive(probability: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
+    """Return whether probabilities reach a threshold: as float32, in which graphs give them, wherever that is asked."""
+    return np.asarray(probability, np.float32) >= np.float32(threshold)
 
 
 def is_classes(schema: Schema) -> bool:

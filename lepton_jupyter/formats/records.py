@@ -171,7 +171,8 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
     trained_splits : tuple of str
         Splits whose rows the weights or the choice of epoch have seen. Empty and ``trained_on`` None: rows unknown.
     parity : dict
-        ``rows``, ``worst`` (largest absolute difference), ``tolerance``.
+        ``rows``, ``worst`` (largest absolute difference), ``tolerance``; of images also ``pillow`` (its version) and
+        ``pixels`` (what it made of a small file).
     license : str
         As whoever trained it said; empty where nobody did.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from msgspec import Struct, field
@@ -9,6 +10,10 @@ from msgspec import Struct, field
 from lepton_jupyter.core.states import Task
 
 ColumnKind = Literal["number", "integer", "boolean", "datetime", "string", "text"]
+
+ROWS_AT_ONCE = 8192  # bounds the memory of what lies between a graph's nodes
+PIXELS_AT_ONCE = 2**21
+TOKENS_AT_ONCE = 2**16  # attention takes memory by tokens times tokens
 
 SENTINEL = "\u2400missing"  # what a missing string travels as; data that contains it is refused
 
@@ -119,6 +124,14 @@ class Schema(Struct, frozen=True, kw_only=True, omit_defaults=True):
     image: ImageInput | None = None
     max_tokens: int | None = None
     personal: tuple[str, ...] = ()
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows go through a model at once: of images and prose fewer, for a network makes much of each."""
+        if self.image is not None:
+            return max(1, min(ROWS_AT_ONCE, PIXELS_AT_ONCE // math.prod(self.image.shape)))
+        n_tokens = len(self.prose) * (self.max_tokens or 0)
+        return max(1, min(ROWS_AT_ONCE, TOKENS_AT_ONCE // n_tokens)) if n_tokens else ROWS_AT_ONCE
 
     @property
     def num(self) -> tuple[Column, ...]:

@@ -94,6 +94,9 @@ def _check_model(model: Part, added: Any) -> None:
         raise _RefusedError("it answers at random (dropout)")
     if kind == "WordPiece" and _number(model.get("max_input_chars_per_word", 100)) > MAX_WORD:
         raise _RefusedError(f"it looks into words of more than {MAX_WORD} characters")
+    for affix in ("continuing_subword_prefix", "end_of_word_suffix"):  # put to every piece that is tried
+        if len(model.get(affix) or "") > MAX_PIECE:
+            raise _RefusedError(f"its {affix} has more than {MAX_PIECE} characters")
     places = _places(model.get("vocab"), kind)
     longest = MAX_PIECE if kind == "Unigram" else MAX_TOKEN
     if max(map(len, places), default=0) > longest:

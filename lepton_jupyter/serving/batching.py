@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.packing import Packed, count_rows
+from lepton_jupyter.formats.schema import ROWS_AT_ONCE
 from lepton_jupyter.serving.answers import HttpError
-from lepton_jupyter.serving.scorer import CHUNK_ROWS, Outputs, Scorer
+from lepton_jupyter.serving.scorer import Outputs, Scorer
 
-MAX_ROWS = CHUNK_ROWS
+MAX_ROWS = ROWS_AT_ONCE
 INLINE_S = 5e-4  # a run so short costs less than handing it to a thread and back
 SWEEP_S = 0.1
 

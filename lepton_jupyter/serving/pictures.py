@@ -65,7 +65,7 @@ class _UnderWay:
 
     def __init__(self) -> None:
         self.n_bytes = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a collection of garbage under it may give an array back
 
     def empty(self, n_rows: int, image: ImageInput) -> NDArray[np.uint8]:
         """Return an array uint8 [n_rows, C, H, W] that counts for as long as it lives."""
@@ -93,8 +93,13 @@ class _UnderWay:
 under_way = _UnderWay()
 
 
-def read_rows(image: ImageInput, values: Sequence[Any]) -> Sent:
+def read_rows(image: ImageInput, values: Sequence[Any], *, into: NDArray[np.uint8] | None = None) -> Sent:
     """Return files, each in base64 or as its bytes, as rows.
+
+    Parameters
+    ----------
+    into : NDArray, optional
+        uint8 [N, C, H, W] to be filled; None: a new one, which counts among those of all requests.
 
     Raises
     ------
@@ -103,7 +108,7 @@ def read_rows(image: ImageInput, values: Sequence[Any]) -> Sent:
     HttpError
         413 for more pixels than a request may have, 503 where all requests have too many.
     """
-    found = under_way.empty(len(values), image)
+    found = under_way.empty(len(values), image) if into is None else into
     faults: list[RowFault] = []
     hashes: list[str] = []
     for row, value in enumerate(values):

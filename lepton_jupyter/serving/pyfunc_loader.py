@@ -6,6 +6,7 @@ import base64
 import hashlib
 import importlib
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -18,8 +19,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read once, when ONNX Runt
 import onnxruntime as ort
 
 SENTINEL = "\u2400missing"  # what a missing string travels as (formats/schema.py)
-CHUNK_ROWS = 8192
-CHUNK_TOKENS, CHARS_A_TOKEN = 2**16, 32  # as serving/text.py has them
+ROWS_AT_ONCE, PIXELS_AT_ONCE, TOKENS_AT_ONCE = 8192, 2**21, 2**16  # as formats/schema.py has them
+CHARS_A_TOKEN = 32  # as serving/text.py has it
 TEXTS = ("string", "text")
 _WANTED = {"number": "numbers", "integer": "whole numbers", "boolean": "booleans (or 0 and 1)", "datetime": "dates"}
 
@@ -97,7 +98,7 @@ class Model:
             raise ValueError(f"The model knows no columns {', '.join(unknown)}. It wants: {', '.join(names)}.")
 
     def _run(self, feed: dict[str, Any], n_rows: int) -> Any:
-        size = CHUNK_ROWS if self.reader is None else self.reader.chunk_rows
+        size = self._rows_at_once()
         parts = []
         for at in range(0, n_rows, size):
             given = {name: values[at : at + size] for name, values in feed.items()}
@@ -107,6 +108,14 @@ class Model:
         width = len(self.schema.get("classes", ())) or max(1, len(self.schema.get("targets", ())))
         return np.concatenate(parts).reshape(n_rows, -1) if parts else np.empty((0, width), np.float32)
 
+    def _rows_at_once(self) -> int:
+        shape, n_tokens = self.schema.get("tensor_shape"), 0
+        if self.schema.get("image"):
+            return max(1, min(ROWS_AT_ONCE, PIXELS_AT_ONCE // math.prod(shape)))
+        if self.reader is not None:
+            n_tokens = self.reader.max_tokens * sum(column["kind"] == "text" for column in self.schema["columns"])
+        return max(1, min(ROWS_AT_ONCE, TOKENS_AT_ONCE // n_tokens)) if n_tokens else ROWS_AT_ONCE
+
     def _table(self, raw: Any, table: dict[str, Any]) -> pd.DataFrame:
         if self.output == "prediction":
             targets = self.schema.get("targets", ())
@@ -115,7 +124,7 @@ class Model:
         classes = self.schema["classes"]
         if len(classes) == 2:
             positive = classes.index(self.schema["positive"]) if self.schema.get("positive") is not None else 1
-            codes = np.where(raw[:, positive] >= self.schema.get("threshold", 0.5), positive, 1 - positive)
+            codes = np.where(raw[:, positive] >= np.float32(self.schema.get("threshold", 0.5)), positive, 1 - positive)
         else:
             codes = raw.argmax(axis=1)
         labels = [_label(text, self.schema.get("class_kind", "string")) for text in classes]
@@ -131,8 +140,6 @@ class _Reader:
         from tokenizers import Tokenizer
 
         self.max_tokens = int(schema["max_tokens"])
-        n_columns = sum(column["kind"] == "text" for column in schema["columns"])
-        self.chunk_rows = max(1, CHUNK_TOKENS // (n_columns * self.max_tokens))
         self.tokenizer = Tokenizer.from_str(content.decode())
         self.tokenizer.encode_special_tokens = True
         self.tokenizer.enable_truncation(self.max_tokens)

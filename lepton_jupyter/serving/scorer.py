@@ -17,10 +17,8 @@ from lepton_jupyter.formats.bundle import GRAPH, Bundle
 from lepton_jupyter.formats.packing import Packed, count_rows, pack_rows
 from lepton_jupyter.formats.predicted import decide
 from lepton_jupyter.formats.schema import Schema
-from lepton_jupyter.serving.text import reader_of
+from lepton_jupyter.serving.text import TextReader, reader_of
 
-CHUNK_ROWS = 8192  # bounds the memory of what lies between a graph's nodes
-CHUNK_PIXELS = 2**21
 LOG_ERRORS_ONLY = 3
 QUICK_S = 5e-3  # a run so short is timed a few more times
 SEVERAL = 64  # rows of the second run that is timed
@@ -73,7 +71,6 @@ class Scorer:
                 code="refused",
             )
         self._reader = reader_of(bundle)
-        self._chunk_rows = CHUNK_ROWS if self._reader is None else self._reader.chunk_rows
         self._session = _open(bundle, threads)
         self._inputs = tuple(given.name for given in self._session.get_inputs())
         self._output = "prediction" if self.schema.task == "regression" else "probability"
@@ -83,7 +80,7 @@ class Scorer:
                 f"The graph of bundle '{bundle.root.name}' gives {', '.join(names)}; '{self._output}' is wanted.",
                 code="failed",
             )
-        self.chunk_rows = chunk_rows(self.schema)  # scored at once
+        self.chunk_rows = self.schema.rows_at_once
         self._labels = [_LABELS[self.schema.class_kind](label) for label in self.schema.classes]
         self._columns = self._column_names()
         self._record = _struct(self._columns)
@@ -179,22 +176,20 @@ class Scorer:
         return best
 
     def _run(self, rows: Packed | NDArray[Any], start: int) -> NDArray[np.float32]:
-        feed: dict[str, NDArray[Any]]
-        if isinstance(rows, Packed):
-            end = start + self.chunk_rows
-            feed = {"num": rows.num[start:end], "txt": rows.txt[start:end]}
-            if self._reader is not None:
-                feed = self._reader.graph_inputs(Packed(feed["num"], feed["txt"]))
-        else:
-            feed = {"tensor": rows[start : start + self.chunk_rows]}
+        feed = graph_inputs(take(rows, slice(start, start + self.chunk_rows)), self._reader)
         return self._session.run([self._output], {name: feed[name] for name in self._inputs})[0]
 
 
-def chunk_rows(schema: Schema) -> int:
-    """Return how many rows are scored at once: of images fewer, for a network makes many times as much of each."""
-    if schema.image is None:
-        return CHUNK_ROWS
-    return max(1, min(CHUNK_ROWS, CHUNK_PIXELS // int(np.prod(schema.image.shape))))
+def take(rows: Packed | NDArray[Any], index: Any) -> Any:
+    """Return some rows, by a slice or an array."""
+    return Packed(rows.num[index], rows.txt[index]) if isinstance(rows, Packed) else rows[index]
+
+
+def graph_inputs(rows: Packed | NDArray[Any], reader: TextReader | None) -> dict[str, NDArray[Any]]:
+    """Return rows as what a graph may take, by name; a reader makes the tokens of prose."""
+    if not isinstance(rows, Packed):
+        return {"tensor": rows}
+    return rows._asdict() if reader is None else reader.graph_inputs(rows)
 
 
 def _struct(names: Sequence[str]) -> Callable[..., msgspec.Struct]:

@@ -16,7 +16,6 @@ from lepton_jupyter.formats.tokenizer import MAX_BYTES, PADDING, checked
 
 CHARS_A_TOKEN = 32  # so much of a text is read for each token that a model takes: English has four or five
 CHUNK_ROWS = 256  # bounds the memory of what a tokenizer says of its tokens
-CHUNK_TOKENS = 2**16  # of rows that go through a model at once: attention takes memory by tokens times tokens
 MAX_TOKENS = 8192
 INSTALL = "pip install 'lepton_jupyter[text]'"
 
@@ -60,15 +59,18 @@ class TextReader:
         try:
             self._tokenizer = library.Tokenizer.from_str(self.content.decode())
             self._tokenizer.encode_special_tokens = True  # '[PAD]' in a text is five characters, and no padding
-            self._tokenizer.enable_truncation(self.max_tokens)
+            n_special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+            if n_special < self.max_tokens:  # else the library counts below zero
+                self._tokenizer.enable_truncation(self.max_tokens)
         except BaseException as error:
             raise _of_library(error, f"{name} cannot be used") from error
+        if n_special >= self.max_tokens:
+            raise LeptonError(
+                f"{name} adds {n_special} tokens to each text, and the model reads {self.max_tokens}.",
+                "Read more of a text: train --max-tokens 128",
+                code="refused",
+            )
         self.vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-
-    @property
-    def chunk_rows(self) -> int:
-        """How many rows go through a model at once."""
-        return chunk_rows(len(self._places) * self.max_tokens)
 
     def tokens(self, rows: Packed) -> NDArray[np.int64]:
         """Return the tokens of N rows: int64 [N, columns of prose, max_tokens], `PADDING` behind a text's end."""
@@ -91,11 +93,6 @@ class TextReader:
             return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
         except BaseException as error:
             raise _of_library(error, "The tokenizer failed") from error
-
-
-def chunk_rows(n_tokens: int) -> int:
-    """Return how many rows of so many tokens go through a model at once."""
-    return max(1, CHUNK_TOKENS // max(1, n_tokens))
 
 
 def reader_of(bundle: Bundle) -> TextReader | None:

@@ -100,6 +100,8 @@ GROWING = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
         ),
         (in_model(type="Neural"), "'Neural'"),
         (in_model(dropout=0.1), "at random"),
+        (in_model(continuing_subword_prefix="#" * 33), "continuing_subword_prefix has more than 32"),
+        (in_model(end_of_word_suffix="/" * 33), "end_of_word_suffix has more than 32"),
         (in_model(max_input_chars_per_word=10**9), "more than 200 characters"),
         (in_model(vocab={**VOCABULARY, "x" * 257: 7}), "more than 256 characters"),
         (in_model(type="Unigram", vocab=[["<pad>", 0.0], ["<unk>", 0.0], ["x" * 33, -1.0]]), "more than 32 characters"),

@@ -16,7 +16,6 @@ from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.bundle import CARD, GRAPH, SCHEMA, encode, open_bundle, write_bundle
 from lepton_jupyter.formats.packing import pack_rows, pack_tensor
 from lepton_jupyter.formats.schema import Schema
-from lepton_jupyter.serving import scorer as scoring
 from lepton_jupyter.serving.scorer import Scorer, decide
 from tests.serving.graphs import (
     ROW,
@@ -80,7 +79,7 @@ def test_rows_in_chunks_are_the_same_rows(tmp_path: Path, monkeypatch: pytest.Mo
     scorer = Scorer(make_bundle(tmp_path / "b"))
     packed = pack_rows(scorer.schema, [{**ROW, "age": age} for age in range(50)])
     whole = scorer.score(packed)
-    monkeypatch.setattr(scoring, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(scorer, "chunk_rows", 7)
     parts = scorer.score(packed)
     np.testing.assert_allclose(whole.probability, parts.probability, atol=1e-7)  # type: ignore[arg-type]
 

@@ -214,6 +214,17 @@ def test_an_endpoint_refuses_a_tokenizer_that_could_take_for_ever(
     assert "regular expression of its own" in (status.error or "")
 
 
+def test_as_many_rows_are_scored_at_once_as_their_tokens_allow(tmp_path: Path) -> None:
+    assert Scorer(text_bundle(tmp_path / "few")).chunk_rows == 2**16 // (2 * T)
+    assert msgspec.structs.replace(SCHEMA_TEXT, max_tokens=4096).rows_at_once == 8
+    assert Schema(columns=SCHEMA_TEXT.columns).rows_at_once == 8192
+
+
+def test_fewer_tokens_than_a_tokenizer_adds_are_refused() -> None:
+    with pytest.raises(LeptonError, match="adds 1 tokens to each text, and the model reads 1"):
+        reader(max_tokens=1)
+
+
 @pytest.mark.parametrize(
     ("schema", "said"),
     [

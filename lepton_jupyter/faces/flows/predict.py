@@ -100,7 +100,9 @@ def _bodies(schema: Schema, rows: Any) -> Iterator[tuple[int, bytes]]:
     """Yield requests' bodies with the number of their first row. Dates travel as ISO text, NaN as null."""
     import orjson
 
-    if schema.image is not None and not hasattr(rows, "ndim"):
+    from lepton_jupyter.stages.data.reading import array_of
+
+    if schema.image is not None and array_of(rows) is None:
         yield from _bodies_of_pictures(schema.image, rows)
         return
     if schema.tensor_shape is not None:

@@ -75,7 +75,7 @@ def check_flags(spec: Data) -> None:
     ------
     LeptonError
     """
-    for name in ("id", "group", "time", "ignore"):
+    for name in ("id", "group", "time", "ignore", "text"):
         if getattr(spec, name):
             raise LeptonError(
                 f"--{name} names a column, and '{spec.source}' is a folder of images.", f"Leave --{name} out."

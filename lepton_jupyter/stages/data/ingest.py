@@ -29,8 +29,14 @@ from lepton_jupyter.stages.data.target import MISSING_CODE, Target, codes_of, re
 
 __all__ = ["add", "read_table"]
 
-SHAPING = ("target", "positive", "id", "split", "group", "time", "ignore", "text", "seed", "personal")
-LATER = ("text", "personal")  # flags that datasets of before do not know: where they say nothing, they are left out
+SHAPING = (
+    "target", "positive", "id", "split", "group", "time", "ignore", "text", "seed", "personal", "image_size",
+)  # fmt: skip
+LATER = (
+    "text",
+    "personal",
+    "image_size",
+)  # flags that datasets of before do not know: where they say nothing, they are left out
 SPLITTING = ("split", "group", "time", "seed")
 MIN_ROWS = 2
 
@@ -282,9 +288,8 @@ def _how(flags: DataFlags, target: Target) -> str:
 
 
 def _plain(flags: DataFlags) -> dict[str, Any]:
-    shaping = {name: getattr(flags, name) for name in SHAPING if name not in LATER or getattr(flags, name)}
-    size = getattr(flags, "image_size", None)
-    return msgspec.to_builtins(shaping | ({"image_size": size} if size is not None else {}))
+    shaping = {name: getattr(flags, name, None) for name in SHAPING}
+    return msgspec.to_builtins({name: said for name, said in shaping.items() if name not in LATER or said})
 
 
 def _hashes(source: _Source) -> tuple[str, str]:

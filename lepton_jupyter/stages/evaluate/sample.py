@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_jupyter.core.states import Task
+from lepton_jupyter.formats.predicted import is_positive
 
 # N rows, K classes, T targets
 
@@ -96,7 +97,7 @@ def classified(
     probability = np.asarray(probability, dtype=np.float64)
     if task == "binary":
         place = 1 if positive is None else positive
-        predicted = np.where(probability[:, place] >= threshold, place, 1 - place).astype(np.int64)
+        predicted = np.where(is_positive(probability[:, place], threshold), place, 1 - place).astype(np.int64)
     else:
         place, predicted = 0, probability.argmax(axis=1).astype(np.int64)
     return Sample(task, np.asarray(actual, dtype=np.int64), predicted, probability, classes, place)

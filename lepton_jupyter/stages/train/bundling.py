@@ -123,7 +123,9 @@ def _proved_graph(
         text = fitted.tokenizer  # read anew from its bytes, as an endpoint does
         reader = TextReader(text, fitted.schema) if text is not None else None
         probes, scale = _probes(fitted, dataset, example), _scale(fitted, dataset)
-        parity = check_parity(fitted.predict, graph, probes, scale=scale, reader=reader)
+        parity = check_parity(
+            fitted.predict, graph, probes, scale=scale, at_once=fitted.schema.rows_at_once, reader=reader
+        )
     except Exception as error:  # onnxruntime's own exceptions have no common base
         return None, None, f"The exported graph does not run: {str(error).splitlines()[0][:300]}"
     return graph, parity, parity.message
@@ -135,7 +137,7 @@ def _probes(fitted: Fitted, dataset: Dataset | None, example: Given | None) -> l
     if example is not None:
         n_rows = example.n_rows if isinstance(example, Packed) else len(example)
         probes.append(Probe(example, [f"row {row} of the example" for row in range(n_rows)]))
-    elif dataset is not None:
+    elif dataset is not None and fitted.schema.tensor_shape is None:
         split = dataset.splits()[0]
         rows = rows_of(fitted.schema, dataset, split, dataset.spread(split, N_PREDICTED, places=N_PLACES))
     if fitted.schema.image is not None:

@@ -10,10 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lepton_jupyter.serving.text import chunk_rows
+from lepton_jupyter.formats.schema import ROWS_AT_ONCE
 from lepton_jupyter.stages.train.construct import names_arguments
-
-CHUNK_ROWS = 8192  # of a pass without gradients
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -50,10 +48,13 @@ class Feed:
         behind those of a table that the module names: int64 [B, T] of a column of prose, [B, n, T] of several.
     is_image : bool
         Whether the tensor lies in memory as uint8 and is given as float32, 0 to 1. This is part of the graph.
+    at_once : int
+        Rows that go through the module at once without gradients.
     """
 
     names: tuple[str, ...]
     is_image: bool = False
+    at_once: int = ROWS_AT_ONCE
 
     def given(self, tensors: Tensors) -> Tensors:
         """Return a batch as the module is given it: the pixels of images as shares of 255."""
@@ -68,11 +69,6 @@ class Feed:
         if len(self.names) == 1 and self.names != ("tokens",):
             return module(tensors[0])
         return module(**dict(zip(self.names, tensors, strict=True)))
-
-    def chunk_rows(self, tensors: Tensors) -> int:
-        """Return how many rows go through the module at once without gradients."""
-        is_reader = self.names[-1] == "tokens"
-        return min(CHUNK_ROWS, chunk_rows(tensors[-1][:1].numel())) if is_reader else CHUNK_ROWS
 
     def describe(self, tensors: Tensors) -> str:
         """Return ``a float32 tensor [64, 30]`` for messages."""
@@ -110,7 +106,7 @@ class Rows:
         return tuple(tensor[index] for tensor in self.inputs), self.targets[index]
 
 
-def chunks(tensors: Tensors, size: int = CHUNK_ROWS) -> Iterator[Tensors]:
+def chunks(tensors: Tensors, size: int = ROWS_AT_ONCE) -> Iterator[Tensors]:
     """Yield the rows in slices."""
     for start in range(0, len(tensors[0]), size):
         yield tuple(tensor[start : start + size] for tensor in tensors)

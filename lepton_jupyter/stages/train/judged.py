@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from lepton_jupyter.core.errors import LeptonError, unknown
 from lepton_jupyter.core.states import Task
+from lepton_jupyter.formats.predicted import is_positive
 from lepton_jupyter.stages.evaluate.metrics import METRICS, Metric, metric_named, metrics_of
 
 if TYPE_CHECKING:  # the asking process looks up names here, and may have no torch loaded
@@ -173,8 +174,8 @@ def headline(
     if head.kind == "identity":
         return {prefix + "rmse": float(np.sqrt(np.mean((decoded - values) ** 2)))}
     if head.n_outputs == 2:
-        is_positive = decoded[:, head.positive_index] >= head.threshold
-        guesses = np.where(is_positive, head.positive_index, 1 - head.positive_index)
+        reaches = is_positive(decoded[:, head.positive_index], head.threshold)
+        guesses = np.where(reaches, head.positive_index, 1 - head.positive_index)
     else:
         guesses = decoded.argmax(1)
     return {prefix + "accuracy": float(np.mean(guesses == values))}

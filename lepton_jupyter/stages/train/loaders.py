@@ -17,7 +17,7 @@ from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.stages.data.splits import parse_shares
 from lepton_jupyter.stages.train.batches import Batch
 from lepton_jupyter.stages.train.examples import Example, read_example
-from lepton_jupyter.stages.train.feed import CHUNK_ROWS, auto_batch_size
+from lepton_jupyter.stages.train.feed import auto_batch_size
 from lepton_jupyter.stages.train.heads import Head
 from lepton_jupyter.stages.train.job import with_threshold
 from lepton_jupyter.stages.train.spec import Train
@@ -260,6 +260,6 @@ def loader_for(value: Any, spec: Train, *, is_training: bool) -> DataLoader[Any]
         return value
     is_stream = isinstance(value, IterableDataset)
     if not is_training:
-        return DataLoader(value, batch_size=min(CHUNK_ROWS, 256))
+        return DataLoader(value, batch_size=256)
     size = auto_batch_size(n_rows_of(value) or 10_000) if spec.batch_size == "auto" else spec.batch_size
     return DataLoader(value, batch_size=size, shuffle=not is_stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from lepton_jupyter.formats.packing import Packed
-from lepton_jupyter.formats.schema import SENTINEL, Schema
+from lepton_jupyter.formats.packing import Packed, count_rows
+from lepton_jupyter.formats.schema import ROWS_AT_ONCE, SENTINEL, Schema
+from lepton_jupyter.serving.scorer import graph_inputs, take
 from lepton_jupyter.serving.text import TextReader
 from lepton_jupyter.stages.data.packing import pack_frame
 from lepton_jupyter.stages.train.job import Given
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-5  # of a probability, or of the target's standard deviation
 ANSWER_SHARE = 0.1  # of an answer, where that is more than the deviation: 1e-6 of it, some last bits of a float32
 N_REAL, N_PLACES = 2000, 8  # rows of each split; places that they are read from where it is larger than memory
+IMAGE_BYTES = 64 * 2**20  # of a split's images
 N_ALONE = 16
 N_BATCH = 64
 N_PLANTED = 8
@@ -90,6 +93,7 @@ def check_parity(
     probes: list[Probe],
     *,
     scale: Answers | float = 1.0,
+    at_once: int = ROWS_AT_ONCE,
     reader: TextReader | None = None,
 ) -> Parity:
     """Compare the live model with its graph.
@@ -103,10 +107,12 @@ def check_parity(
         A planted probe that the live model itself refuses is passed over: there is nothing to be equal to.
     scale : float or array [T]
         Standard deviation of the targets; 1 for probabilities.
+    at_once : int
+        Rows that go through the graph at once, as `Schema.rows_at_once` says.
     reader : TextReader, optional
         Of the bundle's tokenizer: the comparison begins at the text.
     """
-    run = partial(run_graph, open_graph(graph), reader=reader)
+    run = partial(run_graph, open_graph(graph), at_once=at_once, reader=reader)
     n_rows, worst, message = 0, 0.0, ""
     for probe in probes:
         try:
@@ -138,12 +144,12 @@ def _answers(
     compared = [(together, probe.labels, expected)]
     picks = np.linspace(0, len(expected) - 1, min(N_ALONE, len(expected))).astype(int)
     if len(picks):
-        alone = np.concatenate([run(_take(rows, [pick])) for pick in picks])
+        alone = np.concatenate([run(take(rows, [pick])) for pick in picks])
         labels = [f"{probe.labels[pick]}, alone" for pick in picks]
         compared.append((alone, labels, expected[picks]))
         batch = np.arange(N_BATCH) % len(expected)
         in_batch = [f"{probe.labels[pick]}, in a batch of {N_BATCH}" for pick in batch]
-        compared.append((run(_take(rows, batch)), in_batch, expected[batch]))
+        compared.append((run(take(rows, batch)), in_batch, expected[batch]))
     return compared
 
 
@@ -160,10 +166,6 @@ def _show(row: Answers) -> str:
     return ", ".join(f"{value:.6g}" for value in row[:4]) + (" …" if len(row) > 4 else "")
 
 
-def _take(rows: Given, index: Any) -> Given:
-    return Packed(rows.num[index], rows.txt[index]) if isinstance(rows, Packed) else rows[index]
-
-
 def open_graph(graph: bytes) -> ort.InferenceSession:
     """Return a session of one thread on a graph in memory."""
     options = ort.SessionOptions()
@@ -173,18 +175,13 @@ def open_graph(graph: bytes) -> ort.InferenceSession:
     return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def run_graph(session: ort.InferenceSession, rows: Given, reader: TextReader | None = None) -> Answers:
+def run_graph(session: ort.InferenceSession, rows: Given, *, at_once: int, reader: TextReader | None) -> Answers:
     """Return a graph's answers, float64 [N, K] or [N, T]."""
-    given: dict[str, npt.NDArray[Any]]
-    if reader is not None and isinstance(rows, Packed):
-        parts = [slice(start, start + reader.chunk_rows) for start in range(0, rows.n_rows, reader.chunk_rows)]
-        if len(parts) > 1:
-            return np.concatenate([run_graph(session, _take(rows, part), reader) for part in parts])
-        given = reader.graph_inputs(rows)
-    else:
-        given = rows._asdict() if isinstance(rows, Packed) else {"tensor": rows}
-    answer = session.run(None, {i.name: given[i.name] for i in session.get_inputs()})[0]
-    return answer.astype(np.float64)
+    names, parts = [each.name for each in session.get_inputs()], []
+    for start in range(0, max(1, count_rows(rows)), at_once):
+        given = graph_inputs(take(rows, slice(start, start + at_once)), reader)
+        parts.append(session.run(None, {name: given[name] for name in names})[0])
+    return np.concatenate(parts).astype(np.float64)
 
 
 def rows_of(schema: Schema, dataset: Dataset, split: str, some: Positions | None = None) -> Given:
@@ -200,11 +197,18 @@ def rows_of(schema: Schema, dataset: Dataset, split: str, some: Positions | None
     return pack_frame(schema, dataset.table(split, some))
 
 
+def n_real(schema: Schema) -> int:
+    """Return how many rows of each split are compared at most: of large images fewer, for all are held at once."""
+    if schema.image is None:
+        return N_REAL
+    return max(N_BATCH, min(N_REAL, IMAGE_BYTES // math.prod(schema.image.shape)))
+
+
 def real_probes(schema: Schema, dataset: Dataset) -> list[Probe]:
-    """Return up to `N_REAL` rows of each split."""
+    """Return some rows of each split."""
     probes = []
     for split in dataset.splits():
-        some = dataset.spread(split, N_REAL, places=N_PLACES)
+        some = dataset.spread(split, n_real(schema), places=N_PLACES)
         index = some if some is not None else np.arange(dataset.record.split_rows[split])
         served = served_rows(schema, dataset, split, some) if schema.image is not None else None
         labels = [f"row {row} of {split}" for row in index]

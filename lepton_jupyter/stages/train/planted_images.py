@@ -93,4 +93,5 @@ def _as_written(image: ImageInput | None) -> ImageInput:
 
 
 def _sent(image: ImageInput, contents: Any) -> npt.NDArray[np.uint8]:
-    return read_rows(image, [base64.b64encode(content).decode() for content in contents]).pixels
+    values = [base64.b64encode(content).decode() for content in contents]
+    return read_rows(image, values, into=np.empty((len(values), *image.shape), np.uint8)).pixels

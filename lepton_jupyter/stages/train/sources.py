@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 import torch
 
+from lepton_jupyter.formats.schema import ROWS_AT_ONCE
 from lepton_jupyter.stages.data.packing import pack_frame
 from lepton_jupyter.stages.data.row_groups import RowGroups, Some
 from lepton_jupyter.stages.data.target import values_of
 from lepton_jupyter.stages.train.batches import Batch, Batches, InMemory
-from lepton_jupyter.stages.train.feed import CHUNK_ROWS, Rows, auto_batch_size
+from lepton_jupyter.stages.train.feed import Rows, auto_batch_size
 from lepton_jupyter.stages.train.loaders import Loaded, Loaders, loader_for, tensors_in, values_of_targets
 from lepton_jupyter.stages.train.losses import Loss, encode_targets
 from lepton_jupyter.stages.train.streaming import Make, Streamed
@@ -98,7 +99,7 @@ def validation_of(
         return found.rows if isinstance(found, InMemory) else found
     if job.is_large:
         groups, make = _streamed(job, fitted, "validation", loss=loss, like=like)
-        return Streamed(groups, make, CHUNK_ROWS, None, device)
+        return Streamed(groups, make, ROWS_AT_ONCE, None, device)
     return rows_of(job, fitted, "validation", loss=loss, like=like, device=device)
 
 

@@ -10,9 +10,11 @@ import msgspec
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.files import write_atomic
+from lepton_jupyter.core.memory import memory_limit
 from lepton_jupyter.formats.packing import Packed
 from lepton_jupyter.formats.schema import SENTINEL, Schema
-from lepton_jupyter.serving.text import TextReader, load_library
+from lepton_jupyter.serving.text import CHARS_A_TOKEN, TextReader, load_library
+from lepton_jupyter.stages.data.store import Dataset
 from lepton_jupyter.stages.train.examples import Example
 from lepton_jupyter.stages.train.feed import names_for, names_tokens
 from lepton_jupyter.stages.train.job import Job
@@ -41,6 +43,7 @@ def reader_for(job: Job) -> TextReader | None:
     said = job.spec.tokenizer
     kept = job.session.folder / f"tokenizer-{hashlib.sha256((said or '').encode()).hexdigest()[:12]}.json"
     schema = msgspec.structs.replace(job.schema, max_tokens=job.spec.max_tokens or N_TOKENS)
+    _check_room(job, schema.max_tokens or 0)
     if kept.exists():
         return TextReader(kept.read_bytes(), schema)
     if said is not None:
@@ -50,6 +53,20 @@ def reader_for(job: Job) -> TextReader | None:
     kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_atomic(kept, reader.content, is_durable=False)
     return reader
+
+
+def _check_room(job: Job, max_tokens: int) -> None:
+    """Refuse tokens that memory has no room for, where rows are held there: each text has all of its places."""
+    if not isinstance(job.dataset, Dataset) or job.is_large:
+        return
+    n_bytes = 8 * len(job.schema.prose) * max_tokens * job.dataset.record.n_rows
+    room = memory_limit() / 2
+    if n_bytes > room:
+        raise LeptonError(
+            f"The tokens of '{job.dataset.ref}' would take {n_bytes / 1e9:.1f} GB, {max_tokens} a text; there is room "
+            f"for {room / 1e9:.1f} GB.",
+            f"Read less of a text: --max-tokens {max(1, int(max_tokens * room / n_bytes))}.",
+        )
 
 
 def read_file(said: str) -> bytes:
@@ -85,6 +102,7 @@ def learn(schema: Schema, packed: Packed) -> bytes:
         min_frequency=SEEN_TWICE,
         special_tokens=list(SPECIALS),
         limit_alphabet=ALPHABET,
+        max_token_length=CHARS_A_TOKEN,
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from lepton_jupyter.formats.schema import ROWS_AT_ONCE
 from lepton_jupyter.stages.train.batches import Batch, Batches
-from lepton_jupyter.stages.train.feed import CHUNK_ROWS, Feed, Rows, chunks
+from lepton_jupyter.stages.train.feed import Feed, Rows, chunks
 from lepton_jupyter.stages.train.heads import Head, first_tensor
 from lepton_jupyter.stages.train.judged import Judge
 from lepton_jupyter.stages.train.losses import Loss
@@ -37,7 +38,7 @@ class Validation:
     loss: Loss
     judge: Judge
     precision: Precision
-    chunk_rows: int = CHUNK_ROWS
+    chunk_rows: int = ROWS_AT_ONCE
     team: Team = ALONE
 
     def run(self, module: nn.Module) -> dict[str, float]:
@@ -95,14 +96,14 @@ class Validation:
     def _parts(self) -> Iterator[Batch]:
         if not isinstance(self.held, Rows):
             for inputs, target in self.held.epoch(1):
-                size = min(self.chunk_rows, self.feed.chunk_rows(inputs))
+                size = min(self.chunk_rows, self.feed.at_once)
                 for start in range(0, len(target), size):
                     end = start + size
                     yield tuple(tensor[start:end] for tensor in inputs), target[start:end]
             return
         start = 0
         device = self.precision.device
-        for inputs in chunks(self.held.inputs, min(self.chunk_rows, self.feed.chunk_rows(self.held.inputs))):
+        for inputs in chunks(self.held.inputs, min(self.chunk_rows, self.feed.at_once)):
             n = len(inputs[0])
             targets = self.held.targets[start : start + n]
             yield tuple(tensor.to(device) for tensor in inputs), targets.to(device)

@@ -22,14 +22,24 @@ from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.formats import pixels
 from lepton_jupyter.formats.bundle import CARD, GRAPH, SCHEMA
+from lepton_jupyter.formats.schema import ImageInput, Schema
 from lepton_jupyter.formats.views import VersionView
+from lepton_jupyter.serving.pictures import under_way
 from lepton_jupyter.stages.data.ingest import add
 from lepton_jupyter.stages.data.spec import Data
 from lepton_jupyter.stages.data.store import Dataset, Store
 from lepton_jupyter.stages.deploy.scoring import LoadedModel
 from lepton_jupyter.stages.evaluate.scoring import score_split
 from lepton_jupyter.stages.train.engine import Trained, train
-from lepton_jupyter.stages.train.planted_images import KINDS, planted_files, planted_rows
+from lepton_jupyter.stages.train.parity import n_real
+from lepton_jupyter.stages.train.planted_images import (
+    KINDS,
+    _sent,
+    encoded,
+    picture,
+    planted_files,
+    planted_rows,
+)
 from lepton_jupyter.stages.train.saving import save
 from lepton_jupyter.stages.train.spec import Train
 from tests.pictures import write_digits, write_shapes
@@ -151,6 +161,16 @@ def test_what_an_endpoint_would_decode_otherwise_is_not_deployable(
     monkeypatch.setattr(pictures, "decode", mirrored)
     trained = fitted(session, shapes)
     assert not trained.card.is_deployable and "The graph is off by" in trained.card.why_not
+
+
+def test_large_images_are_proved_beside_no_request_and_in_moderate_numbers() -> None:
+    large = ImageInput(height=224, width=224, channels=3)
+    schema = Schema(columns=(), tensor_shape=large.shape, image=large)
+    assert n_real(schema) == 445 and schema.rows_at_once == 13
+    before = under_way.n_bytes
+    monster = ImageInput(height=4000, width=4000, channels=3)
+    found = _sent(monster, [encoded(picture("RGB", (8, 8)), "PNG")] * 6)  # more than a request may have
+    assert found.shape == (6, 3, 4000, 4000) and under_way.n_bytes == before
 
 
 def test_planted_files_are_what_they_say() -> None:

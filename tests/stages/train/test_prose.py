@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 import torch
@@ -21,6 +22,7 @@ from torch.utils.data import TensorDataset
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.bundle import TOKENIZER
+from lepton_jupyter.serving.text import TextReader
 from lepton_jupyter.stages.data.store import Dataset
 from lepton_jupyter.stages.train.construct import VOCAB_SIZE
 from lepton_jupyter.stages.train.engine import train
@@ -129,6 +131,24 @@ def test_the_tokenizer_is_learned_from_the_training_rows_alone(reviews: Any) -> 
     changed = reviews(frame)  # rows keep their splits by their id
     assert (changed.places() == dataset.places()).all()
     assert learn(changed.schema, changed.packed("train")) == learn(dataset.schema, dataset.packed("train"))
+
+
+def test_a_word_without_an_end_is_learned_from_in_pieces(reviews: Any) -> None:
+    dataset = reviews(pl.read_csv(REVIEWS).with_columns(review=pl.col("review") + " " + "acgt" * 300))
+    made = json.loads(learn(dataset.schema, dataset.packed("train")))
+    assert max(map(len, made["model"]["vocab"])) <= 32
+    TextReader(json.dumps(made).encode(), msgspec.structs.replace(dataset.schema, max_tokens=8))
+
+
+def test_tokens_that_memory_has_no_room_for_are_refused_with_what_fits(
+    reviews: Any, made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = reviews(ignore=BESIDE)
+    monkeypatch.setenv("LEPTON_MEMORY_LIMIT", "2M")
+    assert not dataset.is_large
+    with pytest.raises(LeptonError, match="tokens of 'reviews@1' would take") as caught:
+        made(Windows, dataset, max_tokens=1024)
+    assert "--max-tokens 409" in caught.value.hint
 
 
 @pytest.mark.slow
@@ -251,5 +271,3 @@ def test_tokens_are_given_by_name_and_other_columns_as_before() -> None:
     tokens = torch.ones(2, 3, dtype=torch.int64)
     found, other = Feed(("tokens",)).call(Late(), (tokens,))
     assert found is tokens and other is None
-    assert Feed(("tokens",)).chunk_rows((tokens[:, :1].expand(2, 128),)) == 512
-    assert Feed(("features",)).chunk_rows((torch.ones(9, 9_000),)) == 8192

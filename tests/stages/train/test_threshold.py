@@ -12,11 +12,16 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.formats.predicted import decide
+from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.serving.pyfunc_loader import _load_pyfunc
 from lepton_jupyter.serving.scorer import Scorer
 from lepton_jupyter.stages.data.store import Dataset
+from lepton_jupyter.stages.evaluate.sample import classified
 from lepton_jupyter.stages.evaluate.scoring import score_split
 from lepton_jupyter.stages.train.engine import train
+from lepton_jupyter.stages.train.heads import Head
+from lepton_jupyter.stages.train.judged import headline
 from lepton_jupyter.stages.train.spec import Train
 
 
@@ -46,6 +51,22 @@ def test_a_threshold_decides_alike_in_metrics_graph_and_evaluation(session: Any,
     assert made.metrics["val_accuracy"] == pytest.approx(float(np.mean(sample.predicted == sample.actual)))
     table = _load_pyfunc(str(made.bundle.root)).predict(frame.to_pandas())
     assert table["prediction"].tolist() == [schema.classes[code] for code in wanted]
+
+
+def test_a_probability_on_the_threshold_is_positive_wherever_it_is_asked() -> None:
+    shares = np.array([[0.3, 0.7], [0.1, 0.9]], np.float32)
+    shares[1] = 1 - np.float32(0.9), 0.9
+    for threshold in (0.7, 0.9):
+        schema = Schema(columns=(), task="binary", classes=("no", "yes"), positive="yes", threshold=threshold)
+        served = decide(schema, shares)
+        assert served.tolist() == [int(threshold == 0.7), 1]
+        for given in (shares, shares.astype(np.float64)):
+            sample = classified(
+                actual=served, probability=given, classes=schema.classes, positive=1, task="binary", threshold=threshold
+            )
+            assert sample.predicted.tolist() == decide(schema, given).tolist() == served.tolist()
+            head = Head("softmax", 2, threshold=threshold)
+            assert headline(given.astype(np.float64), served, head) == {"accuracy": 1.0}
 
 
 def test_a_threshold_of_more_than_two_classes_is_refused(session: Any, penguins: Dataset) -> None:

@@ -84,7 +84,7 @@ class TorchFitted:
             inputs = self.inputs(rows)
             parts = [
                 self.head.decode(first_tensor(self.feed.call(self.module, part)))
-                for part in chunks(inputs, self.feed.chunk_rows(inputs))
+                for part in chunks(inputs, self.feed.at_once)
             ]
         return np.concatenate(parts) if parts else np.empty((0, self.head.n_outputs))
 
@@ -279,7 +279,7 @@ def _made(model: Any, job: Job, names: tuple[str, ...], reader: TextReader | Non
     plan: Plan | None = None
     schema = job.schema
     if job.schema.tensor_shape is not None:
-        feed = Feed(("tensor",), is_image=job.schema.image is not None)
+        feed = Feed(("tensor",), is_image=job.schema.image is not None, at_once=job.schema.rows_at_once)
         shape: tuple[int, ...] = job.schema.tensor_shape
         cardinalities: tuple[int, ...] = ()
         rows: Given = job.dataset.tensors("train", job.some("train", N_ROWS))[:N_ROWS]
@@ -287,7 +287,7 @@ def _made(model: Any, job: Job, names: tuple[str, ...], reader: TextReader | Non
         mode: Mode = "none" if job.spec.preprocess == "none" else "embed" if "categorical" in names else "dense"
         packed = job.dataset.packed("train", job.some("train"))
         plan = fit_plan(job.schema, packed, mode=mode)
-        feed = Feed(names)
+        feed = Feed(names, at_once=job.schema.rows_at_once)
         shape, cardinalities = (plan.n_features,), plan.cardinalities
         rows = Packed(packed.num[:N_ROWS], packed.txt[:N_ROWS])
     facts = facts_of(
