@@ -18,7 +18,8 @@ from tests.backend.test_runs import ended, processes
 Wait = Callable[..., Any]
 Prepare = Callable[..., RunFolder]
 
-# A program that is a checkpoint's: it tells of ten steps, and writes down how far it is after every other one.
+# A program that is a checkpoint's: it tells of ten steps, and writes down how far it is after every other one. It may
+# be killed at any moment, also in the midst of writing.
 PROGRAM = """
 import json, os, time
 folder = os.environ['LEPTON_RUN']
@@ -32,7 +33,8 @@ while step < 10:
     step += 1
     say('metric', step=step, values={'loss': 1 / step})
     if step % 2 == 0:
-        open(state, 'w').write(str(step))
+        open(state + '.new', 'w').write(str(step))
+        os.replace(state + '.new', state)
     gate = folder + f'/gate-{step}'
     while os.path.exists(gate):
         time.sleep(0.02)
@@ -73,7 +75,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_tells_each_step_once(
     second["process"].send(signal.SIGKILL)
     gates[1].unlink()
     view = ended(client, folder.run_id)
-    assert view.state == "completed"
+    assert view.state == "completed", view.error
     assert view.notes["restarts"] == 2
     assert metrics(folder) == list(range(1, 11))
     told = [event for _, event in EventReader(folder.events).read() if "restarting" in event]
