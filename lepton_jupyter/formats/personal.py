@@ -33,22 +33,22 @@ def key_at(path: Path) -> bytes:
     Raises
     ------
     LeptonError
-        If there is none and none can be written.
+        If it cannot be read, or there is none and none can be written.
     """
     said = os.environ.get(KEY_VARIABLE, "")
     if said:
         return said.encode()
-    with contextlib.suppress(FileNotFoundError):
-        return path.read_bytes().strip()
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_bytes().strip()
         write_atomic(fresh, secrets.token_hex(KEY_BYTES).encode())
         with contextlib.suppress(FileExistsError):  # another process was first: its key counts
             os.link(fresh, path)
         fresh.unlink()
         return path.read_bytes().strip()
     except OSError as error:
-        raise LeptonError(f"The key '{path}' cannot be written: {error.strerror}.", code="failed") from error
+        raise LeptonError(f"The key '{path}' cannot be had: {error.strerror}.", code="failed") from error
 
 
 def pseudonyms(key: bytes, values: Iterable[Any]) -> list[str | None]:

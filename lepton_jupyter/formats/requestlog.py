@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import struct
 import time
@@ -165,7 +166,7 @@ _MAGICS = {kind: magic for magic, kind in _KINDS.items()}
 
 def logged_pixels(pixels: Any) -> NDArray[np.uint8]:
     """Return what the log keeps of images [N, C, H, W]: all of small ones, nothing of others, in memory of its own."""
-    is_small = pixels[:1].size <= LOGGED_PIXELS
+    is_small = math.prod(pixels.shape[1:]) <= LOGGED_PIXELS
     return np.array(pixels if is_small else np.empty((len(pixels), 0)), np.uint8)
 
 
@@ -323,7 +324,6 @@ class FrameAbout(msgspec.Struct, frozen=True):
 
     request_id: str | list[str]
     n_rows: int | list[int]
-    bundle: str = ""
     is_shadow: bool = False
 
 

@@ -33,7 +33,13 @@ from lepton_jupyter.serving.release import Release
 
 STREAM = b"application/vnd.apache.arrow.stream"
 
-_HEADER_KIND, _HEADER, _COMPRESSION, _DATA = 6, 8, 10, 6  # places in the tables of a message (Arrow's Message.fbs)
+_HEADER_KIND, _HEADER, _COMPRESSION, _DATA, _IS_DELTA = (
+    6,
+    8,
+    10,
+    6,
+    8,
+)  # places in the tables of a message (Arrow's Message.fbs)
 _DICTIONARY = 2
 _FILE = b"ARROW1"
 _NO_ARROW = (OSError, OverflowError, ValueError, TypeError, IndexError, struct.error)  # beside pyarrow's own
@@ -58,8 +64,8 @@ def read(release: Release, body: bytes) -> Asked:
     Raises
     ------
     HttpError
-        400 for what is no Arrow, 413 for too many rows or too much text, 415 for compressed buffers, 422 for rows that
-        do not fit the schema.
+        400 for what is no Arrow, 413 for too many rows or too much text, 415 for compressed buffers and dictionaries
+        that grow, 422 for rows that do not fit the schema.
     """
     schema = release.schema
     if schema.tensor_shape is not None:
@@ -71,7 +77,7 @@ def read(release: Release, body: bytes) -> Asked:
     import pyarrow as pa
 
     try:
-        _refuse_compression(body)
+        _refuse_what_unfolds(body)
         with pa.ipc.open_stream(body) as reader:
             _check_names(schema, reader.schema.names)
             table = pa.Table.from_batches(_checked(reader, release.config.max_rows), reader.schema)
@@ -98,8 +104,8 @@ def _checked(reader: Any, max_rows: int) -> Iterator[Any]:
         yield batch
 
 
-def _refuse_compression(stream: bytes) -> None:
-    """Refuse buffers that unfold: pyarrow would make room for what they claim, and has no limit for it."""
+def _refuse_what_unfolds(stream: bytes) -> None:
+    """Refuse compressed buffers, and dictionaries that grow: pyarrow makes room for what they claim, without limit."""
     import pyarrow as pa
     from flatbuffers import encode, packer
     from flatbuffers.table import Table
@@ -112,6 +118,8 @@ def _refuse_compression(stream: bytes) -> None:
         header = Table(content, 0)
         root.Union(header, root.Offset(_HEADER))
         if content[root.Pos + root.Offset(_HEADER_KIND)] == _DICTIONARY:
+            if header.Offset(_IS_DELTA) and content[header.Pos + header.Offset(_IS_DELTA)]:
+                raise refused(415, "Dictionaries of Arrow that grow are not taken.", "Send each of them whole.")
             header = Table(content, header.Indirect(header.Pos + header.Offset(_DATA)))
         if header.Offset(_COMPRESSION):
             raise refused(
@@ -197,8 +205,8 @@ def _values(values: Any, max_text: int) -> list[Any]:
     n_bytes = 0
     for chunk in values.chunks:
         if pa.types.is_dictionary(chunk.type):
-            known = [*_values(pa.chunked_array([chunk.dictionary]), max_text), None]  # shared by all who repeat one
-            part = [known[index] for index in chunk.indices.fill_null(len(known) - 1).to_pylist()]
+            known = _values(pa.chunked_array([chunk.dictionary]), max_text)  # shared by all who repeat one
+            part = [None if place is None else known[place] for place in chunk.indices.to_pylist()]
             n_bytes += sum(len(text) for text in part if text)
         else:
             n_bytes += _text_bytes(chunk)

@@ -6,7 +6,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.endpoint import Options
 from lepton_jupyter.formats.personal import TENSOR, mode_of
 from lepton_jupyter.formats.requestlog import (
+    Logged,
     LoggedBatch,
     LoggedRequest,
     SegmentWriter,
@@ -77,7 +79,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, key_path: Path, options: Options = AS_SAID_NOWHERE) -> None:
-        self.n_dropped = self.n_left_out = self.n_withholding_failed = self.n_removed = 0
+        self.n_dropped = self.n_left_out = self.n_not_written = self.n_removed = 0
         self._folder, self._key_path, self._options = folder, key_path, options
         self._may_quote = True
         self._tidy_at = 0.0
@@ -92,7 +94,7 @@ class Journal:
     @property
     def n_lost(self) -> int:
         """Requests that are in no segment: dropped, or not taken by the disk."""
-        return self.n_dropped + self.n_withholding_failed + self._writer.n_lost
+        return self.n_dropped + self.n_not_written + self._writer.n_lost
 
     def follow(self, *releases: Release) -> None:
         """Keep as much as the first of these releases wants, and no personal value of any of them."""
@@ -110,7 +112,7 @@ class Journal:
         is_shadow: bool = False,
     ) -> None:
         """Hand over one answered request, or what a shadow says to it."""
-        if self._has_room(len(outputs.prediction)):
+        if self._has_room(_worth(outputs)):
             if asked.hashes is not None:  # what waits here must not hold images
                 asked = asked._replace(rows=logged_pixels(asked.rows))
             self._waiting.append(_Answered(release, asked, outputs, request_id, latency_ms, time.time(), is_shadow))
@@ -172,43 +174,29 @@ class Journal:
         try:
             gone = surplus(segments(self._folder), keep, room=keep.segment_bytes)
             remove(gone, self._folder / RECORD, count_segment)
-        except OSError as error:
+        except Exception as error:  # the log is written on, whatever lies there
             logger.warning("what is too much of the request log cannot be removed: %s", error)
         self.n_removed = removed(self._folder).n_requests
 
     def _write_some(self) -> int:
-        """Write the next frame of each version; return how many rows that was, a refusal counted as one."""
-        first = self._waiting.popleft()
-        if isinstance(first, LoggedRequest):
-            return self._write_refusals(first)
-        together = [first]
-        n_rows = len(first.outputs.prediction)
-        while self._waiting and n_rows < FRAME_ROWS and len(together) < FRAME_REQUESTS:
-            following = self._waiting[0]
-            if isinstance(following, LoggedRequest):
-                break
-            together.append(following)
-            n_rows += len(following.outputs.prediction)
-            self._waiting.popleft()
-        frames: dict[tuple[int, bool], list[_Answered]] = {}
-        for each in together:  # two versions may answer by turns
-            frames.setdefault((id(each.release), each.is_shadow), []).append(each)
-        for frame in frames.values():
+        """Write some of what waits: answers, one frame a version, then what was refused; return how many rows."""
+        refused: list[LoggedRequest] = []
+        answered: dict[tuple[int, bool], list[_Answered]] = {}  # two versions may answer by turns
+        n_rows = n_requests = 0
+        while self._waiting and n_rows < FRAME_ROWS and n_requests < FRAME_REQUESTS:
+            each = self._waiting.popleft()
+            n_requests += 1
+            if isinstance(each, LoggedRequest):
+                n_rows += 1
+                refused.append(each)
+            else:
+                n_rows += _worth(each.outputs)
+                answered.setdefault((id(each.release), each.is_shadow), []).append(each)
+        for frame in answered.values():
             self._write_frame(frame)
+        for each in refused:
+            self._put(1, partial(_as_it_is, each))
         return n_rows
-
-    def _write_refusals(self, first: LoggedRequest) -> int:
-        """Write those that wait one behind the other; return how many that was."""
-        self._writer.write(first)
-        n_written = 1
-        while self._waiting and n_written < FRAME_REQUESTS:
-            following = self._waiting[0]
-            if not isinstance(following, LoggedRequest):
-                break
-            self._writer.write(following)
-            self._waiting.popleft()
-            n_written += 1
-        return n_written
 
     def _write_frame(self, frame: Sequence[_Answered]) -> None:
         share = _share(frame[0].release)
@@ -216,15 +204,28 @@ class Journal:
             kept = [each for each in frame if is_sampled(each.request_id, share)]
             self.n_left_out += 0 if frame[0].is_shadow else len(frame) - len(kept)
             frame = kept
-        if not frame:
-            return
+        if frame:
+            self._put(len(frame), partial(_record, frame, self._key_path))
+
+    def _put(self, n_requests: int, make: Callable[[], Logged]) -> None:
+        """Write one record; whatever keeps it from being written, those behind it are."""
         try:
-            record = _record(frame, self._key_path)
+            self._writer.write(make())
         except LeptonError as error:  # no key: what would be a pseudonym is not written as it is
-            self.n_withholding_failed += len(frame)
-            logger.warning("%s %d requests are not logged", error.message, len(frame))
-            return
-        self._writer.write(record)
+            self.n_not_written += n_requests
+            logger.warning("%s %d requests are not logged", error.message, n_requests)
+        except Exception:
+            self.n_not_written += n_requests
+            logger.exception("%d requests are not logged", n_requests)
+
+
+def _worth(outputs: Outputs) -> int:
+    """Return how much room a request takes: one without rows takes some too."""
+    return max(1, len(outputs.prediction))
+
+
+def _as_it_is(record: LoggedRequest) -> LoggedRequest:
+    return record
 
 
 def _share(release: Release) -> float:

@@ -16,6 +16,7 @@ from lepton_jupyter.formats.requestlog import (
     SegmentWriter,
     is_closed,
     is_sampled,
+    logged_pixels,
     read_segment,
     segments,
 )
@@ -48,6 +49,12 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.frombuffer(found.num, "<f8"), [0.0, np.nan])
     assert found.txt == [[None], ["LPRQ"]]
     assert segments(tmp_path)[0].stat().st_mode & 0o777 == 0o600
+
+
+def test_of_images_those_of_one_size_are_kept_or_not_however_many_they_are() -> None:
+    for n_rows in (0, 1, 3):
+        assert logged_pixels(np.zeros((n_rows, 3, 8, 8), np.uint8)).shape == (n_rows, 3, 8, 8)
+        assert logged_pixels(np.zeros((n_rows, 3, 200, 200), np.uint8)).shape == (n_rows, 0)
 
 
 def test_a_reader_goes_on_at_its_offset(tmp_path: Path) -> None:

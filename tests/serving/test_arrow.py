@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from lepton_jupyter.formats.endpoint import EndpointConfig
-from lepton_jupyter.formats.packing import pack_rows
+from lepton_jupyter.formats.packing import Packed, pack_rows
 from lepton_jupyter.formats.schema import SENTINEL, Column, Schema
 from lepton_jupyter.serving import arrow, content
 from lepton_jupyter.serving.answers import HttpError
@@ -38,7 +38,6 @@ KINDS = Schema(
     )
 )
 MOMENT = datetime.datetime(2026, 2, 3, 4, 5, 6, 789000, tzinfo=datetime.UTC)
-EARLIER = datetime.datetime(1969, 1, 1, tzinfo=datetime.UTC)
 VALUES: list[dict[str, Any]] = [
     {"x": 0.25, "n": 3, "yes": True, "day": MOMENT, "word": "ä", "prose": "of many words"},
     {"x": None, "n": None, "yes": None, "day": None, "word": None, "prose": None},
@@ -187,6 +186,29 @@ def test_text_that_unfolds_beyond_the_limit_is_refused(release: Release) -> None
     body = stream(pa.table({"island": views, **numbers}), n_rows=900)
     assert len(body) < 2**20
     assert refusal(release, body).status == 413
+
+
+def test_a_dictionary_as_large_as_its_indices_allow_has_missing_values_beside_it(release: Release) -> None:
+    texts = [f"word {place}" for place in range(128)]
+    given = pa.array([*texts, None]).dictionary_encode().cast(pa.dictionary(pa.int8(), pa.string()))
+    table = pa.table({"age": [1.0] * 129, "island": given, "children": [1] * 129})
+    found = arrow.read(release, stream(table, n_rows=129)).rows
+    assert isinstance(found, Packed) and found.txt[:, 0].tolist() == [*texts, SENTINEL]
+
+
+def test_dictionaries_that_grow_are_refused(release: Release) -> None:
+    parts = [["Dream"], ["Dream", "Biscoe"]]
+    batches = [
+        pa.record_batch({"age": [1.0], "island": pa.DictionaryArray.from_arrays([place], words), "children": [1]})
+        for place, words in enumerate(parts)
+    ]
+    sink = io.BytesIO()
+    options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
+    with pa.ipc.new_stream(sink, batches[0].schema, options=options) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    error = refusal(release, sink.getvalue())
+    assert (error.status, error.error.hint) == (415, "Send each of them whole.")
 
 
 def test_compressed_buffers_are_refused_before_they_unfold(release: Release) -> None:

@@ -118,6 +118,21 @@ def test_pseudonyms_are_the_same_after_a_kill(new_server: NewServer, tmp_path: P
     assert (first.withheld, first.ids) == (second.withheld, second.ids) and first.ids
 
 
+def test_a_key_that_cannot_be_read_loses_what_is_personal_and_nothing_else(
+    new_server: NewServer, tmp_path: Path, eventually: Wait
+) -> None:
+    server = new_server()
+    server.folder.personal_key.mkdir(parents=True)
+    begin(server, make_bundle(tmp_path / "bundle", PERSONAL), personal="hash")
+    server.predict([HERS])
+    server.ask("POST", "/predict", [{}])
+    eventually(lambda: metric(server, "lepton_request_log_lost_total") == 1, timeout_s=10)
+    assert [record.status for record in eventually(lambda: logged(server), timeout_s=10)] == [422]
+    server.folder.personal_key.rmdir()
+    server.predict([HERS])
+    assert eventually(lambda: [r for r in logged(server) if r.status == 200], timeout_s=10)[0].ids
+
+
 def test_kept_means_kept_and_refusals_say_why(new_server: NewServer, tmp_path: Path, eventually: Wait) -> None:
     server = begin(new_server(), make_bundle(tmp_path / "bundle", PERSONAL), personal="keep")
     server.predict([HERS])

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -23,14 +23,15 @@ from lepton_jupyter.formats.requestlog import TABLES, segments
 from lepton_jupyter.runner.timing import parse_span
 from lepton_jupyter.stages.deploy.spec import ExportLog
 
-SETTLE_S = 0.5  # an endpoint writes its log a moment after its answers
+if TYPE_CHECKING:
+    from lepton_jupyter.stages.deploy.requests.reading import SchemaOf
 
 
 def export_log(asker: Asker, spec: ExportLog, objects: Mapping[str, Any]) -> RequestLog:
     """Write a request log as a Parquet file, and return what it holds."""
     from lepton_jupyter.stages.deploy.requests.export import Asked, export
-    from lepton_jupyter.stages.deploy.requests.reading import Schemas
     from lepton_jupyter.stages.deploy.scoring import check_table_path
+    from lepton_jupyter.stages.monitor.window import SETTLE_S
 
     to = Path(spec.to).expanduser().absolute()
     check_table_path(to)
@@ -41,14 +42,15 @@ def export_log(asker: Asker, spec: ExportLog, objects: Mapping[str, Any]) -> Req
     end = min(now, _moment(spec.until, "until", now)) if spec.until else now
     if start >= end:
         raise LeptonError(f"--since {spec.since} is not before --until {spec.until or 'now'}.", "Nothing lies between.")
-    folder, bundles, bundle = _log_of(asker, spec)
+    folder, schema_of = _log_of(asker, spec)
     time.sleep(SETTLE_S if spec.until is None else 0.0)
-    schemas = Schemas(bundles, bundle.schema if bundle is not None else None)
-    return RequestLog(export(folder, to, schemas, Asked(start, end, spec.shadow)), spec.endpoint)
+    return RequestLog(export(folder, to, schema_of, Asked(start, end, spec.shadow)), spec.endpoint)
 
 
-def _log_of(asker: Asker, spec: ExportLog) -> tuple[Path, Path, Bundle | None]:
-    """Return the folder of a log, the folder of the bundles that it names, and the one to take for any other."""
+def _log_of(asker: Asker, spec: ExportLog) -> tuple[Path, SchemaOf]:
+    """Return the folder of a log, and what the bundles that it names call their columns."""
+    from lepton_jupyter.stages.deploy.requests.reading import Schemas
+
     is_path = "/" in spec.endpoint and not spec.endpoint.startswith("endpoint/")
     if not is_path and not (Path(spec.endpoint).is_dir() and spec.bundle):
         from lepton_jupyter.stages.monitor.window import config_of
@@ -56,7 +58,8 @@ def _log_of(asker: Asker, spec: ExportLog) -> tuple[Path, Path, Bundle | None]:
         folder = asker.home.endpoint(parse(spec.endpoint, "endpoint").name)
         config = config_of(asker.home, folder)
         root = Path(config.bundle)
-        return folder.requests, asker.home.bundles, open_bundle(root) if (root / MANIFEST).exists() else None
+        plain = open_bundle(root).schema if (root / MANIFEST).exists() else None
+        return folder.requests, Schemas(asker.home.bundles, plain)
     given = Path(spec.endpoint).expanduser().absolute()
     folder = EndpointFolder(given)
     log = folder.requests if folder.requests.is_dir() else given
@@ -66,7 +69,8 @@ def _log_of(asker: Asker, spec: ExportLog) -> tuple[Path, Path, Bundle | None]:
             "Name what the container has as LEPTON_STATE, or the folder requests in it.",
         )
     bundle = _named(asker, spec.bundle) if spec.bundle else _beside(log)
-    return log, bundle.root.parent, bundle
+    known = Schemas(bundle.root.parent, bundle.schema)
+    return log, lambda name: known(name) or bundle.schema  # a container calls its bundle by a name of its own
 
 
 def _named(asker: Asker, text: str) -> Bundle:

@@ -28,8 +28,9 @@ def report(window: MonitorWindow) -> MonitorRecord:
     Returns
     -------
     MonitorRecord
-        NO TRAFFIC where no row was scored; NOT ENOUGH DATA under 300 effective rows, which is not "no drift"; DRIFT
-        where a column or the predictions drifted, or values are missing more often than in training; else OK.
+        NO TRAFFIC where no row was scored, if rows are logged at all; NOT ENOUGH DATA under 300 effective rows, which
+        is not "no drift"; DRIFT where a column or the predictions drifted, or values are missing more often than in
+        training; else OK.
     """
     compared = compare(window)
     columns = _columns(window, compared) if compared else ()
@@ -38,7 +39,7 @@ def report(window: MonitorWindow) -> MonitorRecord:
         endpoint=window.endpoint,
         version=window.version,
         run_id="",
-        verdict=_verdict(about, columns),
+        verdict=_verdict(about, columns, is_logged=window.log_share > 0),
         headline="",
         window=about,
         n_reference=compared.reference.n_rows if compared else window.reference.n_rows if window.reference else 0,
@@ -73,8 +74,8 @@ def _about(window: MonitorWindow, compared: Compared | None) -> Window:
     )
 
 
-def _verdict(about: Window, columns: tuple[ColumnReport, ...]) -> MonitorVerdict:
-    if about.n_rows == 0:
+def _verdict(about: Window, columns: tuple[ColumnReport, ...], *, is_logged: bool) -> MonitorVerdict:
+    if about.n_rows == 0 and is_logged:
         return "NO TRAFFIC"
     if about.n_effective < FEWEST_EFFECTIVE or not any(column.psi is not None for column in columns):
         return "NOT ENOUGH DATA"
@@ -143,11 +144,12 @@ def _checks(window: MonitorWindow, about: Window, columns: tuple[ColumnReport, .
     answered = window.requests.filter(pl.col("status") < 400)["latency_ms"]
     inputs = [column for column in columns if column.kind != "prediction"]
     predictions = [column for column in columns if column.kind == "prediction"]
+    is_seen = window.log_share > 0  # else refusals are there, and nothing of what was answered
     checks: dict[str, float | None] = {
-        "predictions": float(about.n_rows),
-        "requests": float(about.n_requests),
+        "predictions": float(about.n_rows) if is_seen else None,
+        "requests": float(about.n_requests) if is_seen else None,
         "effective_rows": about.n_effective,
-        "error_rate": about.n_failed / n_asked if n_asked else None,
+        "error_rate": about.n_failed / n_asked if n_asked and is_seen else None,
         **{f"p{share}_latency_ms": _quantile(answered, share / 100) for share in (50, 95, 99)},
         "outside": float(np.any([*_outside(window).values()], axis=0).sum()) if inputs else None,
         "missing": max((c.missing for c in inputs if c.has_more_missing), default=0.0) if inputs else None,

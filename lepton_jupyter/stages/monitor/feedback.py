@@ -24,8 +24,6 @@ from lepton_jupyter.stages.evaluate.scores import values
 from lepton_jupyter.stages.monitor.labels import BY, Kind, column_of, joined, keep, keys_of, known_labels
 from lepton_jupyter.stages.monitor.window import SETTLE_S, config_of
 
-MOST_NAMED = 5
-
 
 class Fed(NamedTuple):
     """What came of a feedback.
@@ -139,9 +137,12 @@ def _read(schema: Schema, table: pl.DataFrame, config: EndpointConfig, folder: E
 
 
 def _key_column(schema: Schema, table: pl.DataFrame, config: EndpointConfig) -> tuple[Kind, str]:
+    has_row_id = "row_id" in table.columns
     if schema.id_column is not None and schema.id_column in table.columns:
-        return "id", schema.id_column
-    if "row_id" in table.columns:
+        is_logged = schema.id_column not in schema.personal or mode_of(schema, config.options) != "drop"
+        if is_logged or not has_row_id:
+            return "id", schema.id_column
+    if has_row_id:
         return "row_id", "row_id"
     ways = f"'{schema.id_column}' or 'row_id'" if schema.id_column else "'row_id'"
     raise LeptonError(

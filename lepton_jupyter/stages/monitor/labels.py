@@ -58,12 +58,14 @@ def keep(folder: Path, labels: pl.DataFrame) -> None:
 def known_labels(folder: Path, schema: Schema) -> pl.DataFrame:
     """Return the label of each row that one was given for: ``kind``, ``key``, ``label:TARGET`` …, ``given_at``."""
     dtype = pl.String if schema.classes else pl.Float64
+    if not schema.targets:  # saved without data: no feedback is taken
+        return pl.DataFrame()
     columns = {"kind": pl.String, "key": pl.String} | {column_of(name): dtype for name in schema.targets}
     wanted = [*columns, "given_at", "place"]
     parts = [pl.read_parquet(path) for path in sorted(folder.glob("*.parquet"))]
     fitting = [part.select(wanted) for part in parts if set(wanted) <= set(part.columns)]  # else of an earlier target
     fitting = [part for part in fitting if part.schema[column_of(schema.targets[0])] == dtype]
-    if not schema.targets or not fitting:
+    if not fitting:
         return pl.DataFrame(schema=columns | {"given_at": pl.Float64})
     said = pl.concat(fitting, how="vertical_relaxed").sort("given_at", "place", maintain_order=True)
     return said.unique(BY, keep="last", maintain_order=True).drop("place")

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lepton_jupyter.core.errors import LeptonError, unknown
+from lepton_jupyter.core.errors import unknown
 from lepton_jupyter.core.paths import EndpointFolder, Home
 from lepton_jupyter.formats.bundle import PREDICTED, PROFILE, Bundle, open_bundle
 from lepton_jupyter.formats.endpoint import EndpointConfig
@@ -111,9 +111,9 @@ class MonitorWindow:
         ours["id"] = _series_of_ids(self.ids)
         columns = {column.name: self._column(column) for column in self.schema.columns}
         theirs = _outputs_table(self.schema, self.outputs)
+        theirs |= {name: self.labels[name] for name in self.labels.columns}
         taken = {*ours, *theirs}
         named = {f"{name}_in" if name in taken else name: series for name, series in columns.items()}
-        theirs |= {name: self.labels[name] for name in self.labels.columns}
         return pl.DataFrame({name: series.alias(name) for name, series in (ours | named | theirs).items()})
 
     @property
@@ -216,8 +216,7 @@ class _Reading:
 
     def __init__(self, schema: Schema, root: Path) -> None:
         self.schema = schema
-        self.root = root
-        self._schemas: dict[str, Schema | None] = {"": schema, root.name: schema}
+        self._schema_of = Schemas(root.parent, schema)
 
     def fits(self, record: LoggedRequest) -> bool:
         theirs = self._schema_of(record.bundle)
@@ -242,14 +241,6 @@ class _Reading:
             at = names.index(column.name)
             values[:, place] = [SENTINEL if row[at] is None else row[at] for row in record.txt]
         return values
-
-    def _schema_of(self, bundle: str) -> Schema | None:
-        if bundle not in self._schemas:
-            try:
-                self._schemas[bundle] = open_bundle(self.root.with_name(bundle)).schema
-            except LeptonError:  # deleted since: what its rows were called is not known
-                self._schemas[bundle] = None
-        return self._schemas[bundle]
 
 
 def _outputs(schema: Schema, records: list[LoggedRequest]) -> tuple[NDArray[Any], NDArray[np.float32] | None]:

@@ -65,8 +65,8 @@ def ask(home: Home, *predictions: Any, name: str = "r", ids: list[Any] | None = 
     writer.write(
         LoggedRequest.of_rows(
             pack_rows(SCHEMA_BINARY, [ROW] * len(predictions)), request_id=name, at=time.time() - 10, version="Net@1",
-            latency_ms=1.0, bundle="abc123", prediction=list(predictions), ids=ids,
-            probability=np.asarray(shares, "<f4").tobytes() if is_class else b"", **more,
+            latency_ms=1.0, prediction=list(predictions), ids=ids,
+            probability=np.asarray(shares, "<f4").tobytes() if is_class else b"", **{"bundle": "abc123", **more},
         )
     )  # fmt: skip
     writer.close()
@@ -181,6 +181,53 @@ def test_where_ids_are_not_logged_the_way_out_is_said(serve: Serve) -> None:
     with pytest.raises(LeptonError, match="is personal and is not logged") as caught:
         feed(home, "diagnosis", labels(patient=["anna@example.org"], sick=["yes"]))
     assert "%lepton deploy Net@1 --as diagnosis --personal hash" in caught.value.hint
+
+
+def test_where_both_are_given_the_way_that_is_logged_is_taken(serve: Serve) -> None:
+    home = serve(personal())
+    ask(home, "yes")
+    found = feed(home, "diagnosis", labels(patient=["anna@example.org"], row_id=["r/0"], sick=["yes"]))
+    assert (found.n_matched, found.n_unknown) == (1, 0)
+
+
+def test_a_column_of_the_data_that_is_called_label_keeps_its_values(serve: Serve) -> None:
+    columns = [msgspec.structs.replace(c, name="label" if c.name == "age" else c.name) for c in SCHEMA_BINARY.columns]
+    home = serve(msgspec.structs.replace(SCHEMA_BINARY, columns=tuple(columns)))
+    ask(home, "yes")
+    feed(home, "diagnosis", labels(row_id=["r/0"], sick=["no"]))
+    rows = read_window(home, "diagnosis", time.time() - 60, time.time() - 5).rows
+    assert (rows["label"].to_list(), rows["label_in"].to_list()) == (["no"], [ROW["age"]])
+
+
+def test_a_version_without_a_target_has_a_window_without_labels(serve: Serve) -> None:
+    home = serve(msgspec.structs.replace(SCHEMA_BINARY, targets=()))
+    ask(home, "yes")
+    window = read_window(home, "diagnosis", time.time() - 60, time.time() - 5)
+    assert window.n_rows == 1 and not window.labels.columns
+
+
+def test_rows_of_a_bundle_that_is_gone_are_not_taken_for_those_of_another(serve: Serve) -> None:
+    home = serve()
+    ask(home, "yes")
+    ask(home, "no", name="gone", bundle="deleted")
+    ask(home, "no", name="unnamed", bundle="")
+    window = read_window(home, "diagnosis", time.time() - 60, time.time() - 5)
+    assert (window.n_rows, window.n_other) == (2, 1)
+    schemas = Schemas(home.bundles, SCHEMA_BINARY)
+    assert schemas("deleted") is None and schemas("") == SCHEMA_BINARY
+
+
+def test_where_no_row_is_logged_nothing_is_said_of_traffic_or_errors(serve: Serve) -> None:
+    home = serve(log_share=0.0)
+    writer = SegmentWriter(home.endpoint("diagnosis").requests)
+    writer.write(
+        LoggedRequest(request_id="b", at=time.time() - 9, version="Net@1", latency_ms=1.0, n_rows=0, status=422)
+    )
+    writer.close()
+    record = report(read_window(home, "diagnosis", time.time() - 60, time.time() - 5))
+    assert record.verdict == "NOT ENOUGH DATA"
+    assert [record.checks[name] for name in ("error_rate", "requests", "predictions")] == [None] * 3
+    assert "No rows are logged (--log-share 0): requests that were answered are not seen here." in record.sentences
 
 
 def test_a_column_that_the_log_has_not_is_compared_with_nothing_and_that_is_said(serve: Serve) -> None:

@@ -38,12 +38,11 @@ class Schemas:
     bundles : Path
         The folder in which they lie.
     plain : Schema, optional
-        Of requests whose bundle is not named, or is not there.
+        Of requests whose bundle is not named.
     """
 
     def __init__(self, bundles: Path, plain: Schema | None = None) -> None:
         self._bundles = bundles
-        self._plain = plain
         self._known: dict[str, Schema | None] = {"": plain}
 
     def __call__(self, bundle: str) -> Schema | None:
@@ -52,7 +51,7 @@ class Schemas:
             try:
                 self._known[bundle] = open_bundle(self._bundles / bundle).schema
             except LeptonError:  # deleted since, or of another machine
-                self._known[bundle] = self._plain
+                self._known[bundle] = None
         return self._known[bundle]
 
 
