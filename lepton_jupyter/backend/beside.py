@@ -30,11 +30,6 @@ from lepton_jupyter.stages.deploy.canary import (
     nothing_live,
 )
 
-NOT_SERVED = (  # actions of a history
-    "canary", "canary ended", "canary rolled back", "shadow", "shadow ended",
-    "token made", "token replaced", "token revoked",
-)  # fmt: skip
-
 
 class Beside(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """What an endpoint's row says of it.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from lepton_jupyter.core.devices import CPU
+from lepton_jupyter.core.devices import CPU, n_cores
 
 log = logging.getLogger("lepton.backend")
 
@@ -21,7 +21,7 @@ def n_cpu_slots() -> int:
     said = os.environ.get("LEPTON_CPU_SLOTS", "")
     if said.isdigit() and int(said) > 0:
         return int(said)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return n_cores()
 
 
 class Devices:

@@ -27,6 +27,7 @@ from lepton_jupyter.formats.views import EndpointView, Failure, Release, Version
 log = logging.getLogger("lepton.backend")
 
 AS_BEFORE = Options()
+SERVED = ("deploy", "promote", "rollback", "canary promoted")  # actions of a history that changed the live version
 READY_S = 30.0  # how long a deploy waits for its endpoint
 BACK_S = 5.0  # how long a deploy that failed waits until the release before is served again
 
@@ -165,7 +166,7 @@ class Endpoints:
             return self._when_ready(self._besides.end(row, "ended", why="rollback"), row)
         served: list[str] = []
         for release in self.store.releases(name):
-            if release.action in besides.NOT_SERVED:
+            if release.action not in SERVED:
                 continue
             if release.action == "rollback" and len(served) > 1:
                 served.pop()
@@ -192,10 +193,11 @@ class Endpoints:
 
     def delete(self, name: str) -> None:
         """Stop an endpoint and remove its folder."""
-        self.stop(name)
-        self.store.drop_endpoint(name)
-        shutil.rmtree(self.home.endpoint(name).root, ignore_errors=True)
-        self._watcher.drop(name)
+        with self._watcher.of(name).lock:
+            self.stop(name)
+            self.store.drop_endpoint(name)
+            shutil.rmtree(self.home.endpoint(name).root, ignore_errors=True)
+            self._watcher.drop(name)
 
     def row(self, name: str) -> EndpointRow:
         """Return one endpoint's row.
@@ -276,7 +278,9 @@ class Endpoints:
             said = msgspec.json.decode(self.home.endpoint(row.name).config.read_bytes(), type=EndpointConfig)
         except (OSError, msgspec.DecodeError):
             said = None
-        if said is None or (said.release, said.tokens) != (row.release, self.tokens.let_in(row.name)):
+        owner = owner_hash(self.home.endpoint(row.name))
+        wanted = (row.release, self.tokens.let_in(row.name), (owner,))
+        if said is None or (said.release, said.tokens, said.token_hashes) != wanted:
             self._tell(row)
 
     # -- one change

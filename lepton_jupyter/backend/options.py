@@ -58,11 +58,18 @@ def free_port(options: Options, port: int | None) -> int:
         return int(probe.getsockname()[1])
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which the verb takes none of; others may
+        return host == "localhost"
+
+
 def remarks_of(options: Options, status: EndpointStatus | None) -> tuple[str, ...]:
     """Return what should be known of an endpoint's doors, as sentences."""
     found = []
     host = options.host or LOOPBACK
-    if not ipaddress.ip_address(host).is_loopback and not options.tls_cert:
+    if not _is_loopback(host) and not options.tls_cert:
         found.append(f"Listens on {host} without TLS: tokens and rows can be read on the way (--tls-cert, --tls-key).")
     tls = status.tls if status is not None else None
     if tls is not None and tls.ends_at < time.time() + SOON_S:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -15,7 +14,7 @@ from lepton_jupyter.core.errors import LeptonError, unknown
 from lepton_jupyter.core.files import write_atomic
 from lepton_jupyter.core.names import check_name
 from lepton_jupyter.core.paths import EndpointFolder, Home
-from lepton_jupyter.formats.endpoint import OWNER, EndpointConfig, Scope, Token, fingerprint
+from lepton_jupyter.formats.endpoint import OWNER, EndpointConfig, Scope, Token, fingerprint, hash_of
 from lepton_jupyter.formats.views import TokenRequest, TokenView
 
 TAKEN_S = 10.0  # an endpoint looks 10 times a second
@@ -26,7 +25,7 @@ def owner_hash(folder: EndpointFolder) -> str:
     """Return the hash of the owner's token, made where there is none."""
     if not folder.token.exists():
         write_atomic(folder.token, secrets.token_urlsafe(32).encode())
-    return _hash(folder.token.read_text().strip())
+    return hash_of(folder.token.read_bytes().strip())
 
 
 class Tokens:
@@ -71,7 +70,7 @@ class Tokens:
         if name == OWNER and set(asked.scopes) - {"admin"}:
             raise LeptonError("The owner's token is for all: it has the scope admin.", "Leave out --scope.")
         with self._watcher.of(row.name).lock:
-            row = self.store.endpoint(row.name) or row
+            row = self._still(row)
             known = self._rows(row.name)
             current = next((each for each in known if each.name == name and each.ends_at is None), None)
             if not asked.is_replacing and (current is not None or name == OWNER):
@@ -86,24 +85,28 @@ class Tokens:
         name, now, word = asked.name, time.time(), secrets.token_urlsafe(32)
         scopes: tuple[Scope, ...] = ("admin",) if name == OWNER else asked.scopes or before
         made = TokenRow(
-            endpoint=row.name, sha256=_hash(word), name=name, scopes=" ".join(scopes), made_at=now, who=asked.who
+            endpoint=row.name,
+            sha256=hash_of(word.encode()),
+            name=name,
+            scopes=" ".join(scopes),
+            made_at=now,
+            who=asked.who,
         )
-        first = made
-        if name == OWNER:  # known by its file, once it lies there
+        if name == OWNER:  # known by its file, in which the new one will lie
             old = owner_hash(self.home.endpoint(row.name))
-            known = [*known, msgspec.structs.replace(made, sha256=old)]
-            first = msgspec.structs.replace(made, ends_at=now + SETTLED_S)
+            known = [*known, msgspec.structs.replace(made, sha256=old, ends_at=now + max(SETTLED_S, asked.grace_s))]
         grace = f"; the old one is let in for {asked.grace_s:g} s" if asked.grace_s else ""
         action, why = "token replaced" if asked.is_replacing else "token made", f"{name}: {', '.join(scopes)}{grace}"
-        settling = _kept(known, name, now + max(SETTLED_S, asked.grace_s))
-        self._save(row, [*settling, first], action, who=asked.who, why=why)
+        # for a while only, until it lies in its file: one that does not get there lapses, and nothing else has changed
+        self._save(
+            row, [*known, msgspec.structs.replace(made, ends_at=now + SETTLED_S)], action, who=asked.who, why=why
+        )
         self._when_taken(row)
         self._write(row, name, word)
-        if asked.is_replacing:
-            left = _kept(known, name, now + asked.grace_s)
-            self.store.save_tokens(row.name, left if name == OWNER else [*left, made])
-            self._tell(row)
-            self._when_taken(row)
+        left = _kept(known, name, now + asked.grace_s)
+        self.store.save_tokens(row.name, left if name == OWNER else [*left, made])
+        self._tell(row)
+        self._when_taken(row)
         return self._view(made)
 
     def revoke(self, row: EndpointRow, name: str, *, who: str) -> list[TokenView]:
@@ -120,17 +123,24 @@ class Tokens:
                 f"Replace it: %lepton token {row.name} --name {OWNER} --replace",
             )
         with self._watcher.of(row.name).lock:
-            row = self.store.endpoint(row.name) or row
+            row = self._still(row)
             known = self._rows(row.name)
             left = [each for each in known if each.name != name]
             if len(left) == len(known):
                 raise self._unknown(row, name)
             self._save(row, left, "token revoked", who=who, why=name)
-            self._when_taken(row)
             (self.home.endpoint(row.name).tokens / name).unlink(missing_ok=True)
+            self._when_taken(row)
         return self.views(row)
 
     # -- what both need
+
+    def _still(self, row: EndpointRow) -> EndpointRow:
+        """Return the endpoint's row as it is now, under its lock; it may be gone."""
+        current = self.store.endpoint(row.name)
+        if current is None:
+            raise unknown("endpoint", row.name, [each.name for each in self.store.endpoints()])
+        return current
 
     def _again(self, row: EndpointRow, asked: TokenRequest, current: TokenRow | None) -> TokenView:
         has = _scopes(current) if current is not None else ("admin",)
@@ -201,7 +211,3 @@ def _scopes(row: TokenRow) -> tuple[Scope, ...]:
 
 def _made_at(row: TokenRow) -> float:
     return row.made_at
-
-
-def _hash(word: str) -> str:
-    return hashlib.sha256(word.encode()).hexdigest()

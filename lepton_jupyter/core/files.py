@@ -40,6 +40,18 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o600, is_durable: b
         raise
 
 
+def signature(path: Path) -> tuple[int, int, int]:
+    """Return what tells one content of a file from the next: when it was written, its inode and its size.
+
+    Raises
+    ------
+    OSError
+        If it is not there.
+    """
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
 def tail(path: Path, n_lines: int = 20, max_bytes: int = 16_384) -> str:
     """Return the last lines of a text file, or an empty string where there is none."""
     try:

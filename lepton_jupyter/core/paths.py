@@ -239,7 +239,7 @@ class ScheduleFolder:
 
 @dataclass(frozen=True)
 class EndpointFolder:
-    """The folder of one endpoint. One writer a file; the writer is named."""
+    """The folder of one endpoint. One writer a file; the writer is named. What replicas share: `core.replicas`."""
 
     root: Path
 

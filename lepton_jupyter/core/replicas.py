@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from lepton_jupyter.core.paths import EndpointFolder
@@ -44,6 +43,21 @@ def port_of(folder: EndpointFolder, number: int) -> Path:
     return folder.root / FOLDER / f"port-{number}.json"
 
 
+def refused_of(folder: EndpointFolder) -> Path:
+    """Return ``refused.json``: a bundle that was tried and refused last. Written by whoever holds the turn to try."""
+    return folder.root / FOLDER / "refused.json"
+
+
+def edges_of(folder: EndpointFolder, since: int) -> Path:
+    """Return ``edges-RELEASE.json``: by what a canary's predictions are compared. Written once, by the first."""
+    return folder.root / FOLDER / f"edges-{since}.json"
+
+
+def all_edges(folder: EndpointFolder) -> dict[Path, int]:
+    """Return all edges that are there, with the release of each."""
+    return {path: int(path.stem.removeprefix("edges-")) for path in (folder.root / FOLDER).glob("edges-*.json")}
+
+
 def replica_lock(first: Path, number: int) -> Path:
     """Return the lock that a replica holds while it lives, beside the first one's. No name holds a ``#``."""
     return first if number == FIRST else first.with_name(f"{first.name}#{number}")
@@ -52,13 +66,6 @@ def replica_lock(first: Path, number: int) -> Path:
 def is_any_held(first: Path) -> bool:
     """Whether any replica of an endpoint lives."""
     return is_held(first) or any(is_held(path) for path in first.parent.glob(f"{first.name}#*"))
-
-
-def n_cores() -> int:
-    """Return how many cores this process may use: so many replicas an endpoint may have."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def first_lock(path: Path) -> Path:

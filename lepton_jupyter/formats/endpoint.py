@@ -215,6 +215,11 @@ def url_of(options: Options, port: int) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in str(host) else host}:{port}"
 
 
+def hash_of(word: bytes) -> str:
+    """Return what is known of a token: its sha256, hexadecimal."""
+    return hashlib.sha256(word).hexdigest()
+
+
 def fingerprint(tokens: tuple[Token, ...]) -> str:
     """Return what tells one set of tokens from another; it tells nothing of them."""
     return hashlib.sha256(json.encode(tokens)).hexdigest()[:16]

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from lepton_jupyter.core.devices import n_cores
 from lepton_jupyter.core.processes import Identity
 from lepton_jupyter.formats.events import EventWriter, pause_s
 from lepton_jupyter.runner.gpus import Gpus
@@ -100,7 +101,7 @@ def hardware(gpus: Gpus) -> dict[str, Any]:
     """Return what the run computes on: ``cpu``, ``cores``, ``memory``, ``gpus``, ``system``."""
     found: dict[str, Any] = {
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": n_cores(),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "gpus": ", ".join(gpus.names()),
         "system": f"{platform.system()} {platform.release()}",

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lepton_jupyter.core.devices import n_cores
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.processes import how_ended
 from lepton_jupyter.runner.rank_channel import Channel
@@ -275,7 +276,7 @@ def _environment(n: int) -> Iterator[None]:
     """Set what ranks inherit: their share of the cores, and the loopback as the way to each other."""
     wanted: dict[str, str] = {}
     if "OMP_NUM_THREADS" not in os.environ:
-        threads = str(max(1, len(os.sched_getaffinity(0)) // n))
+        threads = str(max(1, n_cores() // n))
         wanted |= {"OMP_NUM_THREADS": threads, "LEPTON_RANK_THREADS": threads}
     loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):

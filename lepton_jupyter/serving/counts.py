@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
@@ -10,6 +11,7 @@ from prometheus_client.registry import Collector
 
 SUMMED = ("counter", "histogram")
 SUMMED_GAUGES = ("lepton_requests_in_flight",)
+OF_THE_FOLDER = ("lepton_request_log_removed",)  # which all share: each tells the same number, over all lives
 WEIGHTED = {"lepton_shadow_agreement_share": "lepton_shadow_rows"}  # a gauge, and what it is worth
 KEPT_ELSEWHERE = ("lepton_shadow", "lepton_canary")  # `figures.json` holds them over a restart
 OF_A_PROCESS = "process_"
@@ -61,9 +63,15 @@ class Counts(Struct, frozen=True, kw_only=True):
     scored: Scored = Scored()
 
     @property
+    def of_requests(self) -> Counts:
+        """Without what is about the process itself, which is new at every look."""
+        kept = [one for one in self.families if not one.name.startswith(OF_A_PROCESS)]
+        return Counts(families=tuple(kept), scored=self.scored)
+
+    @property
     def past(self) -> Counts:
         """What is still true of it when the process is gone."""
-        kept = [one for one in self.families if one.kind in SUMMED and not one.name.startswith(OF_A_PROCESS)]
+        kept = [one for one in self.of_requests.families if one.kind in SUMMED]
         return Counts(families=tuple(kept), scored=self.scored)
 
 
@@ -73,7 +81,9 @@ def of(found: Iterable[Metric], scored: Scored, *, number: int) -> Counts:
     for metric in found:
         own = (("replica", str(number)),) if metric.name.startswith(OF_A_PROCESS) else ()
         samples = tuple(
-            (sample.name, (*sorted(sample.labels.items()), *own), float(sample.value)) for sample in metric.samples
+            (sample.name, (*sorted(sample.labels.items()), *own), float(sample.value))
+            for sample in metric.samples
+            if not math.isnan(sample.value)  # nothing is known yet; JSON has no word for it
         )
         families.append(Family(metric.name, metric.type, metric.documentation, samples))
     return Counts(families=tuple(families), scored=scored)
@@ -95,7 +105,7 @@ def together(found: Sequence[Counts]) -> Counts:
         for family in counts.families:
             about.setdefault(family.name, family)
             known = values.setdefault(family.name, {})
-            is_summed = family.kind in SUMMED or family.name in SUMMED_GAUGES
+            is_summed = family.name not in OF_THE_FOLDER and (family.kind in SUMMED or family.name in SUMMED_GAUGES)
             for name, labels, value in family.samples:
                 before = known.get((name, labels))
                 known[name, labels] = value if before is None else before + value if is_summed else max(before, value)

@@ -7,6 +7,7 @@ import time
 
 import msgspec
 
+from lepton_jupyter.core.files import signature
 from lepton_jupyter.core.paths import EndpointFolder
 from lepton_jupyter.formats.endpoint import EndpointConfig, EndpointStatus, Token, fingerprint
 from lepton_jupyter.serving.app import App
@@ -29,7 +30,7 @@ class Doors:
     def __init__(self, folder: EndpointFolder, app: App, config: EndpointConfig) -> None:
         self._folder, self._app = folder, app
         self._tokens: tuple[Token, ...] = config.let_in()
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, int, int] | None = None
         self._published = ""
         self._is_drained = False  # as it was told last
         self._certificate_at = time.monotonic()
@@ -63,13 +64,13 @@ class Doors:
 
     def _look_at_tokens(self) -> bool:
         try:
-            found = self._folder.config.stat()
-            if (found.st_mtime_ns, found.st_ino) == self._seen:
+            seen = signature(self._folder.config)
+            if seen == self._seen:
                 return False
             config = msgspec.json.decode(self._folder.config.read_bytes(), type=EndpointConfig)
         except (OSError, msgspec.DecodeError):  # whoever follows releases says so
             return False
-        self._seen = found.st_mtime_ns, found.st_ino
+        self._seen = seen
         tokens = config.let_in()
         if tokens == self._tokens:
             return False

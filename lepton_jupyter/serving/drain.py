@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -40,5 +41,6 @@ class Drain:
     def look(self) -> bool:
         """Follow the file, and return whether it is on."""
         if self._is_kept:
-            self.is_on = self._path.exists()
+            with contextlib.suppress(OSError):  # what was known is true until somebody knows better
+                self.is_on = self._path.exists()
         return self.is_on

@@ -9,7 +9,7 @@ import msgspec
 
 from lepton_jupyter.core.files import write_atomic
 from lepton_jupyter.core.paths import EndpointFolder
-from lepton_jupyter.core.replicas import FOLDER
+from lepton_jupyter.core.replicas import all_edges, edges_of
 from lepton_jupyter.formats.bundle import encode
 from lepton_jupyter.formats.profile import Profile
 
@@ -28,7 +28,7 @@ class Edges:
     """
 
     def __init__(self, folder: EndpointFolder, since: int) -> None:
-        self._path = folder.root / FOLDER / f"edges-{since}.json"
+        self._path = edges_of(folder, since)
 
     def look(self) -> Profile | None:
         """Return them, where somebody has them."""
@@ -52,7 +52,8 @@ class Edges:
         return self.look() or edges
 
 
-def forget_edges(folder: EndpointFolder) -> None:
-    """Remove the edges of canaries that have ended."""
-    for path in (folder.root / FOLDER).glob("edges-*.json"):
-        path.unlink(missing_ok=True)
+def forget_edges(folder: EndpointFolder, release: int) -> None:
+    """Remove the edges of canaries that had ended at a release; others may follow a later one already."""
+    for path, since in all_edges(folder).items():
+        if since < release:
+            path.unlink(missing_ok=True)

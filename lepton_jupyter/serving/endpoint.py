@@ -9,11 +9,13 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 import msgspec
 
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.core.files import write_atomic
+from lepton_jupyter.core.files import signature, write_atomic
 from lepton_jupyter.core.paths import EndpointFolder
 from lepton_jupyter.core.processes import Lock
 from lepton_jupyter.formats.bundle import encode
@@ -31,6 +33,7 @@ TELL_PAUSE_S = 1.0  # between two figures of a canary, and counts of one of seve
 LOCK_PAUSE_S = 1.0
 EXIT_NO_CONFIG = 2
 EXIT_NO_PORT = 3
+EXIT_BROKEN = 5
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +58,11 @@ class Endpoint:
         self._seen: tuple[int, int, int] | None = None
         self._ending = asyncio.Event()
         self._told: Figures | None = None
+        self._exit_code = 0
         self._leaving: list[asyncio.Task[None]] = []  # listeners of before
 
     async def run(self) -> int:
-        """Serve until told to end; return the exit code: 0, 2 without a configuration, 3 without its port."""
+        """Serve until told to end; return its exit code: 0, 2 without a configuration, 3 without a port, 5 broken."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._ending.set)
         try:
@@ -83,16 +87,33 @@ class Endpoint:
         if config.replicas == 1:
             await self._listener.start(self._app)
         works = (self._follow(config), self._keep_doors(), self._watch_lock(), self._tell_on())
-        tasks = [asyncio.create_task(work) for work in works]
+        tasks = [asyncio.create_task(self._work(each)) for each in works]
         await self._ending.wait()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(self._listener.stop(), *self._leaving)
+        await asyncio.gather(self._listener.stop(), *self._leaving, return_exceptions=True)
         await self._tell()
         self.replica.tell()
         self._app.close()
-        return 0
+        return self._exit_code
+
+    async def _work(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do one of the works for as long as the process lives; one that cannot go on ends it, and it is started again.
+
+        Half an endpoint, which follows no release or lets in who was sent away, would be worse than none.
+        """
+        try:
+            await work
+        except LeptonError as error:
+            logger.warning("%s", error.message)
+            self._write_status(self._app.config, "error", error=error.message)
+            self._exit_code = EXIT_NO_PORT
+            self._ending.set()
+        except Exception:
+            logger.exception("the endpoint cannot go on")
+            self._exit_code = EXIT_BROKEN
+            self._ending.set()
 
     async def _follow(self, config: EndpointConfig) -> None:
         """Take the first release, then every one that ``endpoint.json`` names."""
@@ -100,7 +121,7 @@ class Endpoint:
         while True:
             await asyncio.sleep(LOOK_PAUSE_S)
             try:
-                if self._look() == self._seen:
+                if signature(self.folder.config) == self._seen:
                     continue
                 config = self._read_config()
             except FileNotFoundError:
@@ -130,6 +151,7 @@ class Endpoint:
             await self._listener.start(self._app)
         try:
             is_moved = self._listener.is_moved(config)
+            self._doors.publish(self._listener.tls)  # another certificate is shown from now on
             listener = await self.replica.bind(config, before=self._listener) if is_moved else None
             try:
                 await self.replica.trials.settle(config.bundle, config.manifest_hash)
@@ -145,7 +167,7 @@ class Endpoint:
         except Exception as error:  # a release may fail in any way; what is served must not
             message = _told_of(error, config)
             if current is None:
-                self._app.config = config  # who is let in may have changed, and a next release may be right
+                self._app.config = config  # its names and limits; a next release may be right
                 self._app.error = message
                 self._write_status(config, "error", error=message, error_release=config.release)
             else:
@@ -171,8 +193,8 @@ class Endpoint:
 
     async def _move_to(self, listener: Listener) -> None:
         """Answer there from now on; who is connected to the one before may ask it once more."""
-        before, self._listener = self._listener, listener
         await listener.start(self._app)
+        before, self._listener = self._listener, listener
         before.retire()
         self._leaving.append(asyncio.create_task(before.stop(leave_s=LEAVE_S)))
 
@@ -226,12 +248,8 @@ class Endpoint:
         logger.info("the lock was swept: another may serve")
         self._ending.set()
 
-    def _look(self) -> tuple[int, int, int]:
-        found = self.folder.config.stat()
-        return found.st_mtime_ns, found.st_ino, found.st_size
-
     def _read_config(self) -> EndpointConfig:
-        self._seen = self._look()
+        self._seen = signature(self.folder.config)
         return msgspec.json.decode(self.folder.config.read_bytes(), type=EndpointConfig)
 
     def _write_status(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,7 +34,9 @@ def options_of(environment: Mapping[str, str]) -> Options:
         text = environment.get(variable)
         try:
             said = msgspec.convert({name: text}, Options, strict=False).over(said) if text else said
-        except msgspec.ValidationError as error:
+            if getattr(said, name) == math.inf:  # JSON has no word for it
+                raise ValueError(text)
+        except ValueError as error:
             raise LeptonError(
                 f"{variable} is '{text}'; wanted: {wanted}.", "Leave it out for what is usual."
             ) from error

@@ -100,12 +100,23 @@ class Listener:
         return not is_same or (self.tls is not None) != bool(config.options.tls_cert)
 
     @property
+    def _handshake_s(self) -> float:
+        """How long a client that was taken may be in no list yet: with TLS, until both know each other."""
+        return LEAVE_S if self.tls is not None else 0.0
+
+    @property
     def is_open(self) -> bool:
         """Whether requests are answered."""
         return self._server is not None
 
     async def start(self, app: App) -> None:
-        """Answer requests from now on."""
+        """Answer requests from now on.
+
+        Raises
+        ------
+        LeptonError
+            If somebody else listens on a port that was to be shared.
+        """
         config = uvicorn.Config(
             app,  # type: ignore[arg-type]  # its messages are plain dicts
             http=EndpointProtocol,
@@ -118,6 +129,8 @@ class Listener:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
         )
+        if self._is_shared:
+            _listen(self._socket, self.host, self.port)  # else a failure is not told: uvloop hangs up in silence
         config.load()
         config.ssl = self.tls.context if self.tls is not None else None
         self._server = _Server(config)
@@ -140,7 +153,7 @@ class Listener:
             return
         deadline = time.monotonic() + GRACE_S
         await self._close_door(self._server, deadline)
-        await _send_off(self._server, deadline)
+        await _send_off(self._server, deadline, at_least_s=self._handshake_s)
 
     def retire(self) -> None:
         """Take no new connection: what waits in the queue is taken in, what comes is another listener's."""
@@ -163,11 +176,12 @@ class Listener:
             How long those that are open may still ask once, to be told then that they end.
         """
         if self._server is not None and self._task is not None:
+            at_least_s = self._handshake_s if self._is_shared else 0.0
             if self._is_shared:
                 await self._close_door(self._server, time.monotonic() + GRACE_S)
             if self._late and leave_s:
                 await asyncio.wait(self._late, timeout=leave_s)
-            await _send_off(self._server, time.monotonic() + leave_s)
+            await _send_off(self._server, time.monotonic() + max(leave_s, at_least_s), at_least_s=at_least_s)
             self._server.should_exit = True
             await self._task
         self._socket.close()
@@ -198,9 +212,10 @@ class Listener:
         self._socket.close()
 
 
-async def _send_off(server: _Server, deadline: float) -> None:
+async def _send_off(server: _Server, deadline: float, *, at_least_s: float = 0.0) -> None:
     """Tell each client with its next answer that its connection ends, until none is left, or it is late."""
-    while server.server_state.connections and time.monotonic() < deadline:
+    soonest = min(deadline, time.monotonic() + at_least_s)
+    while (server.server_state.connections and time.monotonic() < deadline) or time.monotonic() < soonest:
         for connection in server.server_state.connections:
             if isinstance(connection, EndpointProtocol):
                 connection.leave()
@@ -238,11 +253,22 @@ def _bind(host: str, port: int, *, is_shared: bool, is_first: bool) -> socket.so
         sharing.share(bound, is_shared)
     except (OSError, OverflowError) as error:
         bound.close()
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            message = f"port {port} is in use"
-        else:
-            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-            message = f"port {port} on '{host}' cannot be used: {reason}"
-        raise LeptonError(message, "Deploy again with another --port, or without one.", code="conflict") from error
+        raise _not_had(host, port, error) from error
     bound.setblocking(False)
     return bound
+
+
+def _listen(bound: socket.socket, host: str, port: int) -> None:
+    try:
+        bound.listen(BACKLOG)
+    except OSError as error:
+        raise _not_had(host, port, error) from error
+
+
+def _not_had(host: str, port: int, error: OSError | OverflowError) -> LeptonError:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        message = f"port {port} is in use"
+    else:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        message = f"port {port} on '{host}' cannot be used: {reason}"
+    return LeptonError(message, "Deploy again with another --port, or without one.", code="conflict")

@@ -57,7 +57,7 @@ class Peers:
     def tell(self) -> Counts:
         """Write what this process has counted, where it is new, and return it."""
         counts = with_past(self._count(), self._past)
-        now, requests = time.monotonic(), counts.past
+        now, requests = time.monotonic(), counts.of_requests
         if requests != self._told or now - self._told_at > AT_LEAST_S:
             try:
                 write_atomic(self._path, encode(counts), is_durable=False)

@@ -135,7 +135,7 @@ class Replica:
     def compare(self, config: EndpointConfig, comparison: Comparison | None) -> None:
         """Have a canary's predictions counted as the others count them."""
         if comparison is None:
-            forget_edges(self._folder)
+            forget_edges(self._folder, config.release)
         elif config.replicas > 1:
             comparison.share(Edges(self._folder, comparison.about.since))
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.core.files import write_atomic
+from lepton_jupyter.core.files import signature, write_atomic
 from lepton_jupyter.formats.endpoint import Options, Tls
 
 HINT = "Give PEM files that belong together: --tls-cert FILE --tls-key FILE."
@@ -152,8 +152,10 @@ class Certificate:
         """Take what lies there now; where that cannot be, say so and show on what there is. Call it in a thread."""
         before, self._seen = self._loaded, _look(*self._loaded.files)
         try:
-            self.show(load(*before.files))
-            logger.info("the certificate was renewed")
+            loaded = load(*before.files)
+            if self._loaded is before:  # else a release has named others meanwhile
+                self.show(loaded)
+                logger.info("the certificate was renewed")
         except LeptonError as error:
             logger.warning("%s The one from before is shown on.", error.message)
             self.about = msgspec.structs.replace(before.about, error=error.message)
@@ -172,10 +174,9 @@ def _look(*paths: Path) -> Seen:
 
 def _stat(path: Path) -> tuple[int, int, int]:
     try:
-        found = path.stat()
+        return signature(path)
     except OSError:
         return 0, 0, 0
-    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _refuse_password() -> NoReturn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
@@ -10,7 +9,7 @@ from typing import get_args
 import msgspec
 
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.formats.endpoint import Scope, Token
+from lepton_jupyter.formats.endpoint import Scope, Token, hash_of
 
 KNOWN = get_args(Scope)
 
@@ -36,7 +35,7 @@ def tokens_of(environment: Mapping[str, str]) -> tuple[tuple[Token, ...], str]:
         tokens = [_token(line, f"line{at}", path) for at, line in enumerate(lines, start=1) if line.strip()]
         place = f"The token is in the container's file {path}."
     else:
-        tokens = [Token(name="variable", sha256=_hash(said.strip()))] if said.strip() else []
+        tokens = [Token(name="variable", sha256=hash_of(said.strip().encode()))] if said.strip() else []
         place = "The token is in the container's variable LEPTON_TOKEN."
     if not tokens:
         raise LeptonError(
@@ -55,8 +54,4 @@ def _token(line: str, name: str, path: str) -> Token:
             f"Known: {', '.join(KNOWN)}.",
             "A line is a token, a blank, and its scopes: TOKEN infer,read. A token alone is for all.",
         )
-    return Token(name=name, sha256=_hash(word), scopes=msgspec.convert(scopes, tuple[Scope, ...]))
-
-
-def _hash(word: str) -> str:
-    return hashlib.sha256(word.encode()).hexdigest()
+    return Token(name=name, sha256=hash_of(word.encode()), scopes=msgspec.convert(scopes, tuple[Scope, ...]))

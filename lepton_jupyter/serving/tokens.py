@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lepton_jupyter.formats.endpoint import Scope, Token
+from lepton_jupyter.formats.endpoint import Scope, Token, hash_of
 from lepton_jupyter.serving.answers import HttpError, refused
+from lepton_jupyter.serving.routes import V2_MODEL
 
 N_KNOWN = 4  # headers that are kept: so many clients may take turns without a hash
 
@@ -36,7 +35,6 @@ SCOPES: dict[str, frozenset[Scope]] = {
     "/admin/drain": ACTS,
     "/admin/resume": ACTS,
 }
-_OF_A_MODEL = re.compile(r"/v2/models/[^/]+(?:/versions/[^/]+)?(/ready|/infer|/stats)?\Z")
 
 
 def needed(path: str) -> frozenset[Scope]:
@@ -50,10 +48,10 @@ def needed(path: str) -> frozenset[Scope]:
     known = SCOPES.get(path)
     if known is not None:
         return known
-    model = _OF_A_MODEL.match(path)
+    model = V2_MODEL.match(path)
     if model is None:
         return ANY  # nothing is there
-    return {"/infer": ROWS, "/stats": FIGURES}.get(model[1], ABOUT)
+    return {"/infer": ROWS, "/stats": FIGURES}.get(model[3] or "", ABOUT)
 
 
 class Gate:
@@ -106,7 +104,7 @@ class Gate:
         scheme = scheme.lower()
         if scheme == b"basic":  # of clients that know no other way: the token is the password
             word = _password(word)
-        digest = hashlib.sha256(word.strip()).hexdigest()
+        digest = hash_of(word.strip())
         found = [token for token in self._tokens if hmac.compare_digest(digest, token.sha256)]  # each, in equal time
         if scheme not in (b"bearer", b"basic") or not found:
             raise self._unknown("The token is wrong.")

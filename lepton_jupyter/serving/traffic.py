@@ -8,8 +8,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from lepton_jupyter.core.devices import n_cores
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.core.replicas import n_cores
 from lepton_jupyter.formats.figures import Figures
 from lepton_jupyter.serving.answers import HttpError
 from lepton_jupyter.serving.batching import Batcher

@@ -12,7 +12,7 @@ from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.files import write_atomic
 from lepton_jupyter.core.paths import EndpointFolder
 from lepton_jupyter.core.processes import Lock, is_held
-from lepton_jupyter.core.replicas import FOLDER
+from lepton_jupyter.core.replicas import refused_of
 from lepton_jupyter.formats.bundle import encode
 from lepton_jupyter.serving.trial import LOOK_PAUSE_S, Trials
 
@@ -38,7 +38,7 @@ class TrialsByTurns(Trials):
     def __init__(self, folder: EndpointFolder, turn: Path) -> None:
         super().__init__(folder)
         self._turn = turn
-        self._refused = folder.root / FOLDER / "refused.json"
+        self._refused = refused_of(folder)
 
     async def settle(self, bundle: str, manifest_hash: str) -> None:
         """Return when the bundle has passed, here or in another process.

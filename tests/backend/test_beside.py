@@ -116,7 +116,7 @@ def test_a_canary_that_predicts_something_else_is_rolled_back(client: Client, ev
     while client.endpoint("e").beside is not None and n < 3000:
         ask_often(view, 200, first=n)
         n += 200
-    eventually(lambda: client.endpoint("e").state == "ready")
+    eventually(lambda: client.endpoint("e").beside is None and client.endpoint("e").state == "ready", timeout_s=20)
     assert actions(client)[-1] == ("canary rolled back", OPPOSITE)
     assert "predicts something else" in client.endpoint("e").history[-1].why
 

@@ -17,10 +17,11 @@ import pytest
 from lepton_jupyter.backend.store import EndpointRow
 from lepton_jupyter.backend.watch import processes_of
 from lepton_jupyter.client.client import Client
+from lepton_jupyter.core.devices import n_cores
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.core.paths import Home
 from lepton_jupyter.core.processes import Identity, is_held
-from lepton_jupyter.core.replicas import n_cores, own_folder, replica_lock
+from lepton_jupyter.core.replicas import own_folder, replica_lock
 from lepton_jupyter.formats.endpoint import Options
 from lepton_jupyter.formats.views import EndpointView
 from lepton_jupyter.serving.sharing import can_share

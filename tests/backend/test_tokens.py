@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from lepton_jupyter.backend.endpoints import Endpoints
+from lepton_jupyter.backend.store import Store
 from lepton_jupyter.client.client import Client
 from lepton_jupyter.client.trust import certificate_of
 from lepton_jupyter.core.errors import LeptonError
@@ -155,6 +157,43 @@ def test_a_token_revoked_by_a_backend_that_died_of_it_ends_when_the_next_is_ther
     eventually(lambda: status_of(view, word) == 200)
     assert client.health()
     eventually(lambda: status_of(view, word) == 401)
+
+
+def test_an_owner_who_was_replaced_by_a_backend_that_died_of_it_is_known_to_the_next(
+    home: Home, two: Two, eventually: Wait
+) -> None:
+    client, _ = two
+    view = deploy(client, "Net@champion")
+    before = home.endpoint("e").token.read_text()
+    said = home.endpoint("e").config.read_bytes()
+    client.stop_backend()
+    home.endpoint("e").token.write_text("the new one")  # as if it had been killed right behind this
+    assert home.endpoint("e").config.read_bytes() == said and status_of(view, before) == 200
+    assert client.health()
+    eventually(lambda: (status_of(view, "the new one"), status_of(view, before)) == (200, 401))
+
+
+def test_a_token_that_the_endpoint_did_not_take_is_made_anew(
+    home: Home, two: Two, eventually: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = two
+    view = deploy(client, "Net@champion")
+    first = word_of(client.make_token("e", TokenRequest(name="shop")))
+    client.stop_backend()
+    monkeypatch.setattr("lepton_jupyter.backend.tokens.TAKEN_S", 0.2)
+    ours = Endpoints(home, Store(home))
+    os.kill(pid_of(home), signal.SIGSTOP)  # it takes nothing
+    try:
+        for asked in (TokenRequest(name="desk"), TokenRequest(name="shop", is_replacing=True)):
+            with pytest.raises(LeptonError, match="has not taken its tokens"):
+                ours.tokens.make(ours.row("e"), asked)
+    finally:
+        os.kill(pid_of(home), signal.SIGCONT)
+    assert [each.name for each in ours.store.tokens("e") if each.ends_at is None] == ["shop"]
+    assert not (home.endpoint("e").tokens / "desk").exists()
+    assert client.health()
+    desk = client.make_token("e", TokenRequest(name="desk"))
+    assert status_of(view, word_of(desk)) == status_of(view, first) == 200
 
 
 def test_an_endpoint_of_before_there_were_scopes_is_told_what_it_understands(home: Home, two: Two) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from lepton_jupyter.core.devices import n_cores
 from lepton_jupyter.core.errors import LeptonError
-from lepton_jupyter.core.replicas import n_cores
+from lepton_jupyter.serving.sharing import can_share
 
 
 def check_replicas(wanted: int | None) -> None:
@@ -18,7 +19,7 @@ def check_replicas(wanted: int | None) -> None:
     """
     if wanted is None or wanted == 1:
         return
-    if sys.platform != "linux":
+    if not can_share():
         raise LeptonError(
             f"{wanted} replicas share a port only on Linux; this is {sys.platform}.",
             "Leave out --replicas: one process scores on all cores.",
