@@ -71,6 +71,22 @@ def too_large(limit: int) -> HttpError:
     return refused(413, f"The body is larger than {limit} bytes.", "Send the rows in several requests.")
 
 
+def check_count(n_rows: int, max_rows: int, *, of: str = "rows") -> None:
+    """Refuse a request of too many rows.
+
+    Raises
+    ------
+    HttpError
+        413.
+    """
+    if n_rows > max_rows:
+        raise refused(
+            413,
+            f"The request has {n_rows} {of}; at most {max_rows} are taken at once.",
+            "Send them in several requests.",
+        )
+
+
 def unfit(error: PackingError) -> HttpError:
     """Return 422 for rows that do not fit the schema."""
     return HttpError(422, error, faults=error.faults)

@@ -27,8 +27,8 @@ from lepton_jupyter.formats.packing import (
     pack_columns,
 )
 from lepton_jupyter.formats.schema import SENTINEL, Column, ColumnKind, Schema
-from lepton_jupyter.serving.answers import refused, too_large, unfit
-from lepton_jupyter.serving.predict import Asked, check_count, write_rows
+from lepton_jupyter.serving.answers import check_count, refused, too_large, unfit
+from lepton_jupyter.serving.predict import Asked, write_rows
 from lepton_jupyter.serving.release import Release
 
 STREAM = b"application/vnd.apache.arrow.stream"

@@ -26,9 +26,9 @@ from lepton_jupyter.formats.packing import (
 )
 from lepton_jupyter.formats.schema import SENTINEL, Schema
 from lepton_jupyter.serving import pictures
-from lepton_jupyter.serving.answers import Answer, HttpError, decode_error, json_answer, refused, unfit
+from lepton_jupyter.serving.answers import Answer, HttpError, check_count, decode_error, json_answer, refused, unfit
 from lepton_jupyter.serving.invocations import without_nan
-from lepton_jupyter.serving.predict import Asked, check_count
+from lepton_jupyter.serving.predict import Asked
 from lepton_jupyter.serving.release import Release
 from lepton_jupyter.serving.scorer import Outputs, Scorer
 from lepton_jupyter.serving.tensors import TensorError, read_tensor, write_tensor

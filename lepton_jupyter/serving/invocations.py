@@ -25,8 +25,8 @@ from lepton_jupyter.formats.packing import (
 from lepton_jupyter.formats.schema import ColumnKind, Schema
 from lepton_jupyter.formats.values import describe
 from lepton_jupyter.serving import pictures
-from lepton_jupyter.serving.answers import decode_error, refused, unfit
-from lepton_jupyter.serving.predict import Asked, asked_of, check_count, write_rows
+from lepton_jupyter.serving.answers import check_count, decode_error, refused, unfit
+from lepton_jupyter.serving.predict import Asked, asked_of, write_rows
 from lepton_jupyter.serving.release import Release
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")

@@ -31,7 +31,7 @@ from lepton_jupyter.formats.packing import (
 from lepton_jupyter.formats.pixels import ImageError, decode
 from lepton_jupyter.formats.schema import ImageInput, Schema
 from lepton_jupyter.formats.values import describe
-from lepton_jupyter.serving.answers import refused
+from lepton_jupyter.serving.answers import check_count, refused
 
 COLUMN = "image"
 MAX_DECODED_BYTES = 256 * 2**20  # of one request
@@ -113,7 +113,7 @@ def read_rows(image: ImageInput, values: Sequence[Any], *, into: NDArray[np.uint
     hashes: list[str] = []
     for row, value in enumerate(values):
         try:
-            content = _content(value)
+            content = content_of(value)
             found[row] = decode(content, height=image.height, width=image.width, channels=image.channels)
             hashes.append(hashlib.sha256(content).hexdigest())
         except ImageError as error:
@@ -166,7 +166,7 @@ def from_document(schema: Schema, document: Any, max_rows: int) -> Sent:
         if form == "rows" and isinstance(inner, list):
             document = inner
     rows = document if isinstance(document, list) else [document]
-    _check_count(len(rows), max_rows)
+    check_count(len(rows), max_rows, of="images")
     if rows and isinstance(rows[0], list):
         return from_pixels(schema, rows)
     values, faults = [], []
@@ -212,7 +212,7 @@ def _from_columns(schema: Schema, columns: Mapping[str, Any], max_rows: int) -> 
     if faults:
         raise PackingError(faults[:MAX_FAULTS], n_faults=len(faults), hint=describe_columns(schema))
     assert isinstance(values, list)
-    _check_count(len(values), max_rows)
+    check_count(len(values), max_rows, of="images")
     return read_rows(_image(schema), values)._replace(ids=column_ids(schema, columns))
 
 
@@ -225,12 +225,13 @@ def _misfit(place: int, row: Any, known: set[str]) -> RowFault:
     return RowFault(place, COLUMN, "the column is missing")
 
 
-def _content(value: Any) -> bytes:
-    """Return a file's bytes.
+def content_of(value: Any) -> bytes:
+    """Return a file's bytes: what is given if these are such, else what its base64 says (a data URL's too).
 
     Raises
     ------
     ImageError
+        If it is neither.
     """
     if isinstance(value, bytes) and value.startswith(_SIGNS):
         return value
@@ -243,13 +244,6 @@ def _content(value: Any) -> bytes:
     except (binascii.Error, ValueError) as error:
         is_file = isinstance(value, bytes)
         raise ImageError("it is no JPEG or PNG" if is_file else "it is no base64") from error
-
-
-def _check_count(n_rows: int, max_rows: int) -> None:
-    if n_rows > max_rows:
-        raise refused(
-            413, f"The request has {n_rows} images; at most {max_rows} are taken.", "Send them in several requests."
-        )
 
 
 def _image(schema: Schema) -> ImageInput:

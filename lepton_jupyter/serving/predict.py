@@ -24,7 +24,7 @@ from lepton_jupyter.formats.packing import (
 from lepton_jupyter.formats.schema import Schema
 from lepton_jupyter.formats.values import describe
 from lepton_jupyter.serving import pictures
-from lepton_jupyter.serving.answers import Answer, decode_error, json_answer, refused, unfit
+from lepton_jupyter.serving.answers import Answer, check_count, decode_error, json_answer, refused, unfit
 from lepton_jupyter.serving.release import Release
 from lepton_jupyter.serving.scorer import Outputs
 
@@ -115,22 +115,6 @@ def write_rows(release: Release, ids: list[Any] | None, outputs: Outputs, reques
             "request_id": request_id,
         }
     )
-
-
-def check_count(n_rows: int, max_rows: int) -> None:
-    """Refuse a request of too many rows.
-
-    Raises
-    ------
-    HttpError
-        413.
-    """
-    if n_rows > max_rows:
-        raise refused(
-            413,
-            f"The request has {n_rows} rows; at most {max_rows} are taken at once.",
-            "Send them in several requests.",
-        )
 
 
 def _read(schema: Schema, document: Any, max_rows: int) -> tuple[Packed | NDArray[Any], list[Any] | None]:

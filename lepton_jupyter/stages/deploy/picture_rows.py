@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 import os
 from collections.abc import Iterator, Mapping
@@ -19,7 +17,7 @@ from lepton_jupyter.formats import pixels
 from lepton_jupyter.formats.packing import pack_tensor
 from lepton_jupyter.formats.pixels import ImageError
 from lepton_jupyter.formats.schema import ImageInput
-from lepton_jupyter.serving.pictures import COLUMN
+from lepton_jupyter.serving.pictures import COLUMN, content_of
 from lepton_jupyter.serving.scorer import Scorer
 from lepton_jupyter.stages.data.images import PATH, SUFFIXES
 from lepton_jupyter.stages.data.reading import array_of, frame_of, read_table
@@ -91,9 +89,9 @@ def _table(frame: pl.DataFrame) -> Listed:
 
 def _decoded(text: str, row: int) -> bytes:
     try:
-        return base64.b64decode(text.rpartition(",")[2], validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise LeptonError(f"Row {row}, column '{COLUMN}': it is no base64.", "Give the file's bytes.") from error
+        return content_of(text)
+    except ImageError as error:
+        raise LeptonError(f"Row {row}, column '{COLUMN}': {error}.", "Give the file's bytes.") from error
 
 
 def pieces(found: Listed, image: ImageInput) -> Iterator[tuple[int, list[bytes]]]:
