@@ -7,8 +7,9 @@ import json
 import socket
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lepton_jupyter.stages.deploy.export.engine import check, export
 from lepton_jupyter.stages.deploy.export.place import Exported
 from lepton_jupyter.stages.deploy.spec import Export
 
+TOKEN = "a-token-for-an-image"
 MADE_AT = 1_700_000_000.9  # 2023-11-14T22:13:20Z
 
 
@@ -80,7 +82,9 @@ def unpack(layout: Path, root: Path) -> Path:
 
 
 @contextmanager
-def running(layout: Path, root: Path, state: Path, *, token: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def running(
+    layout: Path, root: Path, state: Path, *, token: str = TOKEN
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Run an image's command with its environment, its paths moved to where it was unpacked; give process and port."""
     config = read_image(layout)[1]["config"]
     program, *arguments = config["Entrypoint"]
@@ -106,3 +110,29 @@ def running(layout: Path, root: Path, state: Path, *, token: str) -> Iterator[tu
     finally:
         started.kill()
         started.communicate()
+
+
+def ask(port: int, path: str, body: Any = None, *, kind: str = "application/json") -> tuple[int, bytes]:
+    """Return status and body of an answer; what is no bytes is sent as JSON."""
+    content = body if body is None or isinstance(body, bytes) else json.dumps(body)
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": kind}
+        connection.request("POST" if body else "GET", path, content, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def until_ready(started: subprocess.Popen[bytes], port: int, eventually: Callable[..., Any]) -> None:
+    """Wait until an image's endpoint answers; one that has ended is told with what it said."""
+
+    def is_ready() -> bool:
+        assert started.poll() is None, started.communicate()[1].decode()
+        try:
+            return ask(port, "/readyz")[0] == 200
+        except OSError:
+            return False
+
+    eventually(is_ready, what="ready")

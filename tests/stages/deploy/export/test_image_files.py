@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 from collections.abc import Callable
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from lepton_jupyter.formats.bundle import Bundle
 from lepton_jupyter.stages.deploy.export.packages import SITE
 from tests.serving.graphs import make_bundle
 from tests.serving.test_pictures import PHOTO, RED, SCHEMA_IMAGE, graph_of_images
-from tests.stages.deploy.export.images import export_to, members, unpack
-from tests.stages.deploy.export.test_run import TOKEN, _ask, process  # noqa: F401
+from tests.stages.deploy.export.images import ask, export_to, members, unpack, until_ready
 
 pytestmark = pytest.mark.slow
 
@@ -54,27 +52,16 @@ def test_pillow_is_in_it_without_what_reads_other_kinds(image: Path) -> None:
 
 
 def test_it_answers_files_by_its_own_decoders(
-    process: tuple[subprocess.Popen[bytes], int],  # noqa: F811
+    process: tuple[subprocess.Popen[bytes], int],
     root: Path,
     eventually: Callable[..., Any],
 ) -> None:
     started, port = process
-
-    def is_ready() -> bool:
-        assert started.poll() is None, started.communicate()[1].decode()
-        try:
-            return _ask(port, "/readyz")[0] == 200
-        except OSError:
-            return False
-
-    eventually(is_ready, what="ready")
+    until_ready(started, port, eventually)
     for kind, content, label in (("image/png", RED, "red"), ("image/jpeg", PHOTO, "green")):
-        connection = HTTPConnection("127.0.0.1", port, timeout=30)
-        connection.request("POST", "/predict", content, {"Authorization": f"Bearer {TOKEN}", "Content-Type": kind})
-        answer = connection.getresponse()
-        assert answer.status == 200, answer.read()
-        assert json.loads(answer.read())["predictions"][0]["prediction"] == label
-        connection.close()
+        status, answer = ask(port, "/predict", content, kind=kind)
+        assert status == 200, answer
+        assert json.loads(answer)["predictions"][0]["prediction"] == label
     mapped = set(re.findall(r" (/\S+)$", Path(f"/proc/{started.pid}/maps").read_text(), flags=re.MULTILINE))
     assert [path for path in mapped if "_imaging" in path]
     assert [path for path in mapped if ".so" in path and not path.startswith(str(root))] == []

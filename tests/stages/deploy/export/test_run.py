@@ -6,8 +6,7 @@ import json
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from http.client import HTTPConnection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,52 +15,24 @@ import pytest
 from tests.serving.graphs import ROW, expected_logit
 from tests.serving.test_text import ROW as TEXT_ROW
 from tests.serving.test_text import text_bundle
-from tests.stages.deploy.export.images import export_to, members, running, unpack
+from tests.stages.deploy.export.images import ask, export_to, members, running, unpack, until_ready
 
 pytestmark = pytest.mark.slow
-
-TOKEN = "a-token-for-an-image"
-
-
-@pytest.fixture
-def process(image: Path, root: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The image's command with the image's environment, its paths moved to where it was unpacked."""
-    with running(image, root, tmp_path / "state", token=TOKEN) as started:
-        yield started
-
-
-def _ask(port: int, path: str, body: Any = None) -> tuple[int, bytes]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-        connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
 
 
 def test_it_answers_from_its_own_files_alone(
     process: tuple[subprocess.Popen[bytes], int], root: Path, eventually: Callable[..., Any]
 ) -> None:
     started, port = process
-
-    def is_ready() -> bool:
-        assert started.poll() is None, started.communicate()[1].decode()
-        try:
-            return _ask(port, "/readyz")[0] == 200
-        except OSError:
-            return False
-
-    eventually(is_ready, what="ready")
-    status, answer = _ask(port, "/predict", {"rows": [ROW]})
+    until_ready(started, port, eventually)
+    status, answer = ask(port, "/predict", {"rows": [ROW]})
     assert status == 200
     told = json.loads(answer)
     logit = expected_logit(ROW["age"], ROW["children"], ROW["island"])
     assert told["version"] == "Net@3"
     assert (told["predictions"][0]["probability_yes"] > 0.5) == (logit > 0)
     for path in ("/metrics", "/version", "/v2", "/v2/models/Net"):
-        assert _ask(port, path)[0] == 200, path
+        assert ask(port, path)[0] == 200, path
     mapped = set(re.findall(r" (/\S+)$", Path(f"/proc/{started.pid}/maps").read_text(), flags=re.MULTILINE))
     assert [path for path in mapped if ".so" in path] != []
     assert [path for path in mapped if not path.startswith(str(root))] == []
@@ -74,14 +45,7 @@ def test_nothing_was_compiled_or_written_beside_the_state(
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     started, port = process
-
-    def is_up() -> bool:
-        try:
-            return _ask(port, "/readyz")[0] == 200
-        except OSError:
-            return False
-
-    eventually(is_up, what="ready")
+    until_ready(started, port, eventually)
     started.send_signal(signal.SIGTERM)
     assert started.wait(timeout=20) == 0
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
@@ -97,15 +61,7 @@ def test_an_image_of_a_version_that_reads_prose_has_what_reads_it(
     assert sum(size for part, size in about.parts.items() if part != "interpreter") < 200e6
     (tmp_path / "root").mkdir()
     root = unpack(layout, tmp_path / "root")
-    with running(layout, root, tmp_path / "state", token=TOKEN) as (started, port):
-
-        def is_ready() -> bool:
-            assert started.poll() is None, started.communicate()[1].decode()
-            try:
-                return _ask(port, "/readyz")[0] == 200
-            except OSError:
-                return False
-
-        eventually(is_ready, what="ready")
-        status, answer = _ask(port, "/predict", {"rows": [TEXT_ROW]})
+    with running(layout, root, tmp_path / "state") as (started, port):
+        until_ready(started, port, eventually)
+        status, answer = ask(port, "/predict", {"rows": [TEXT_ROW]})
         assert (status, json.loads(answer)["predictions"]) == (200, [{"prediction": 156.0}])
