@@ -14,7 +14,7 @@ help:  ## this list
 $(READY): pyproject.toml constraints.txt $(FRONT)
 	@command -v npm >/dev/null || { echo "A source build needs node 20 or newer (npm is not on PATH)."; exit 1; }
 	@echo "Setting up .venv (once; a few minutes, about 2.5 GB with torch) …"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@$(RUN) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $(READY)
 
@@ -22,7 +22,7 @@ demo: $(READY)  ## run the quickstart from data to endpoint in a home of its own
 	@$(RUN) example_notebooks/demo.py
 
 lab: $(READY)  ## open JupyterLab on the examples
-	@cd example_notebooks && ../$(RUN) -m jupyter lab
+	@cd example_notebooks && ../$(RUN) -m jupyterlab
 
 test: lint types walls unit notebooks front browser  ## everything that must hold
 

@@ -30,13 +30,14 @@ NAMES_OF: dict[tuple[str, str], tuple[str, ...]] = {
     ("show", "ref"): ("model", "endpoint", "dataset", "schedule", "run"),
     ("logs", "ref"): ("endpoint", "model", "run"), ("open", "run"): ("model", "run"),
     ("stop", "ref"): ("endpoint", "schedule", "run"), ("tick", "schedule"): ("schedule",),
-    ("monitor", "endpoint"): ("endpoint",),
+    ("monitor", "endpoint"): ("endpoint",), ("token", "endpoint"): ("endpoint",),
     ("compare", "refs"): ("model", "run"), ("delete", "ref"): ("said",),
 }  # fmt: skip
 FILES = frozenset(
     {
         ("data", "source"), ("predict", "rows"), ("run", "notebook"), ("schedule", "notebook"), ("monitor", "notebook"),
         ("export", "to"), ("export", "base"), ("export-log", "to"), ("export-log", "endpoint"), ("feedback", "labels"),
+        ("deploy", "tls_cert"), ("deploy", "tls_key"), ("train", "tokenizer"), ("tune", "tokenizer"),
     }
 )  # fmt: skip
 

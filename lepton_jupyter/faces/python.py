@@ -24,7 +24,6 @@ TAKES_OBJECTS = {
     "feedback": ("labels",),
 }  # a value in place of a word; other positions take references, or our objects that have one
 TAKES_PARAMS = frozenset({"train", "tune"})  # an unknown keyword goes to the model
-TAKES_TABLES = frozenset({"source", "rows", "data", "labels"})
 
 
 def function(verb: str) -> Callable[..., Any]:

@@ -25,6 +25,7 @@ from lepton_jupyter.faces.objects.table import Table
 from lepton_jupyter.faces.objects.text import Text
 from lepton_jupyter.faces.objects.version import Endpoint, Version
 from lepton_jupyter.faces.objects.when import span
+from lepton_jupyter.formats.endpoint import Tls
 from lepton_jupyter.formats.evaluation import Comparison, EvaluationRecord, Interval, Requirement
 from lepton_jupyter.formats.records import DatasetRecord, Finding
 from lepton_jupyter.formats.schema import Column, ImageInput, Schema
@@ -161,6 +162,21 @@ def test_an_endpoint_of_files_or_arrays_says_how_it_is_asked(tmp_path: Path) -> 
     assert "rows = np.zeros((1, 2, 5), np.float32)" in arrays[1]
     assert Endpoint(view, _asker(tmp_path), asking=arrays).asking == arrays
     assert lines_for(view, Schema(columns=(Column(name="n", kind="number"),)), None) == []
+
+
+def test_where_an_endpoint_shows_a_certificate_every_way_to_ask_trusts_it_alone(tmp_path: Path) -> None:
+    view = EndpointView(
+        name="e", state="ready", version="Net@3", model="Net", run_id="ab12", url="https://127.0.0.1:8443", port=8443,
+        token_path="/token", folder="", created_at=1.0, certificate=Tls(ends_at=9e9, names=("models.example.org",)),
+        certificate_path="/a b/certificate.pem",
+    )  # fmt: skip
+    image = Schema(columns=(), tensor_shape=(3, 24, 32), image=ImageInput(height=24, width=32, channels=3))
+    (line,) = lines_for(view, image, None)
+    begin = "curl -s --cacert '/a b/certificate.pem' --connect-to ::127.0.0.1:8443 https://models.example.org:8443/"
+    assert line.startswith(f"{begin}predict -H ")
+    arrays = lines_for(view, Schema(columns=(), tensor_shape=(2, 5)), None)
+    assert "trust = ssl.create_default_context(cafile='/a b/certificate.pem')  # this certificate alone" in arrays
+    assert "context=trust" in arrays[-1]
 
 
 def test_every_card_is_escaped_and_needs_no_script(tmp_path: Path) -> None:

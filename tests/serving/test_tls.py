@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.endpoint import Options
@@ -45,8 +46,11 @@ def test_files_that_are_no_pair_are_refused_by_name(tmp_path: Path) -> None:
     rubbish = tmp_path / "rubbish.pem"
     rubbish.write_text("no PEM")
     locked = tmp_path / "locked.pem"
-    encrypt = ["openssl", "ec", "-in", str(key), "-out", str(locked), "-aes128", "-passout", "pass:x"]
-    subprocess.run(encrypt, check=True, capture_output=True)
+    locked.write_bytes(
+        serialization.load_pem_private_key(key.read_bytes(), None).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x")
+        )
+    )
     for pair, said in (
         ((other, key), "does not belong"),
         ((rubbish, key), "rubbish.pem' holds no certificate"),

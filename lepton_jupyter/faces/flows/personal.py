@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-
 import msgspec
 
 from lepton_jupyter.core.errors import LeptonError
+from lepton_jupyter.faces.arguments import render
 from lepton_jupyter.faces.asker import Asker
 from lepton_jupyter.faces.flows.load import version_bundle
 from lepton_jupyter.formats.records import DatasetRecord
 from lepton_jupyter.formats.views import VersionView
-from lepton_jupyter.stages.data.spec import DataFlags
+from lepton_jupyter.stages.data.spec import Data
 
 
 def warn_of_personal(asker: Asker, version: VersionView, said: str | None) -> None:
@@ -47,9 +46,4 @@ def warn_of_personal(asker: Asker, version: VersionView, said: str | None) -> No
 def _line(record: DatasetRecord, names: list[str]) -> str:
     """Return the line that makes the dataset again, with these columns marked."""
     flags = {**record.flags, "personal": (*record.flags.get("personal", ()), *names)}
-    words = ["data", record.name, record.source]
-    for field in msgspec.structs.fields(DataFlags):
-        value = flags.get(field.name, field.default)
-        for one in value if isinstance(value, list | tuple) else [value] if value != field.default else []:
-            words += [f"--{field.name}", str(one)]
-    return shlex.join(words)
+    return render(msgspec.convert({"name": record.name, "source": record.source, **flags}, Data))

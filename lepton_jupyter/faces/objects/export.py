@@ -8,6 +8,7 @@ from typing import Any
 
 from lepton_jupyter.faces.objects import html
 from lepton_jupyter.faces.objects.shown import Shown
+from lepton_jupyter.formats.bundle import TOKENIZER
 from lepton_jupyter.stages.deploy.export.place import Exported
 
 
@@ -54,7 +55,8 @@ class Export(Shown):
             case "docker":
                 return [f"docker build --tag {tag} {place}", f"docker {run} {tag}"]
             case "onnx":
-                return ["pip install onnxruntime", f"python {place}/ask.py"]
+                reads_prose = " tokenizers" if TOKENIZER in self.record.parts else ""
+                return [f"pip install onnxruntime{reads_prose}", f"python {place}/ask.py"]
             case _:
                 return [
                     "kubectl create secret generic …    # as secret.template.yaml says",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 from lepton_jupyter.faces.objects import html
+from lepton_jupyter.faces.objects.asking import curl_to
 from lepton_jupyter.faces.objects.shown import Shown
-from lepton_jupyter.faces.objects.version import curl_to
 from lepton_jupyter.faces.objects.when import clock
 from lepton_jupyter.formats.views import EndpointView, TokenView
 
@@ -45,7 +44,7 @@ class Token(Shown):
     def curl(self) -> str:
         """A line for a shell that asks for something that it may."""
         path = "/metrics" if self.scopes == ("read",) else "/openapi.json"
-        return f'{curl_to(self._at, path)} -H "Authorization: Bearer $(cat {shlex.quote(self.view.path)})"'
+        return curl_to(self._at, path, self.view.path)
 
     def _pairs(self) -> list[tuple[str, Any]]:
         return [

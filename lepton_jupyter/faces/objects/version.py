@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lepton_jupyter.faces.objects import html
+from lepton_jupyter.faces.objects.asking import curl_to
 from lepton_jupyter.faces.objects.journal import Journal
 from lepton_jupyter.faces.objects.shown import Shown
 from lepton_jupyter.faces.objects.when import clock
@@ -141,22 +142,6 @@ def described(beside: BesideView, *, is_short: bool = False) -> str:
     return f"{beside.version}{':' if share else ''}{share}, {beside.n_requests:,} so far · {beside.verdict}"
 
 
-def curl_to(view: EndpointView, path: str) -> str:
-    """Return the words with which curl asks an endpoint of this machine; TLS trusts the certificate that it shows.
-
-    curl compares names: where the certificate is for others than the address, it is asked by one of those.
-    """
-    found = view.certificate
-    if found is None:
-        return f"curl -s {view.url}{path}"
-    cacert = f"--cacert {shlex.quote(view.certificate_path)}"
-    host = view.url.removeprefix("https://").rpartition(":")[0]
-    names = [name.replace("*", "endpoint", 1) for name in found.names]
-    if host.strip("[]") in found.names or not names:
-        return f"curl -s {cacert} {view.url}{path}"
-    return f"curl -s {cacert} --connect-to ::{host}:{view.port} https://{names[0]}:{view.port}{path}"
-
-
 class Endpoint(Shown):
     """A version behind an address."""
 
@@ -254,10 +239,7 @@ class Endpoint(Shown):
         if self._asking:
             return self._asking[0] if len(self._asking) == 1 else ""
         body = shlex.quote(json.dumps({"rows": [self._example]}, ensure_ascii=False))
-        return (
-            f'{curl_to(self.view, "/predict")} -H "Authorization: Bearer $(cat {shlex.quote(self.view.token_path)})" '
-            f"-H 'Content-Type: application/json' -d {body}"
-        )
+        return f"{curl_to(self.view, '/predict', self.view.token_path)} -H 'Content-Type: application/json' -d {body}"
 
     def _pairs(self) -> list[tuple[str, Any]]:
         view = self.view

@@ -29,7 +29,7 @@ WORDS: Mapping[str, Word] = {
     "train": Word(("train",), ("runs",)),
     "tune": Word(("tune",), ("runs",)),
     "evaluate": Word(("evaluate",), ("models",)),
-    "deploy": Word(("deploy", "predict", "export", "export-log", "rollback"), ("endpoints",)),
+    "deploy": Word(("deploy", "predict", "export", "export-log", "token", "rollback"), ("endpoints",)),
     "monitor": Word(("monitor", "feedback", "schedule", "tick", "alerts"), ("schedules", "alerts")),
     "maintain": Word(("promote", "retrain", "stop", "delete"), ("models", "schedules")),
 }

@@ -35,7 +35,7 @@ class Deploy(Verb, kw_only=True, frozen=True):
     tls_cert: Annotated[
         str | None, Help("certificate with those that vouch for it (PEM), taken anew when it is renewed; none: HTTP")
     ] = None
-    tls_key: Annotated[str | None, Help("its key (PEM), which nobody else may read")] = None
+    tls_key: Annotated[str | None, Help("its key (PEM); one that everybody may read is refused")] = None
     canary: Annotated[
         Annotated[float, Meta(gt=0, lt=1)] | None,
         Help("share of the requests that it answers beside the live version, until its figures promote it or end it"),
