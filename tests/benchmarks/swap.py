@@ -1,10 +1,10 @@
 """What clients see of a swap, of a killed endpoint, and of five times the load that it can carry.
 
-``python -m tests.benchmarks.swap [--swaps 5] [--seconds 10] [--rounds 3]``: a small net and a forest of 100 trees are trained and
-deployed from a notebook; 16 connections ask for one row at a time while versions are swapped, then while the process is
-killed. Then a forest of 1,000 trees is asked for 64 rows at a time, five times as often as it answers at its peak (so
-large that whoever asks takes little of the machine). Prints failed requests, latencies, seconds until ready, goodput
-and memory.
+``python -m tests.benchmarks.swap [--swaps 5] [--seconds 10] [--rounds 3]``: a small net and a forest of 100 trees are
+trained and deployed from a notebook; 16 connections ask for one row at a time while versions are swapped, then while
+the process is killed. Then a forest of 1,000 trees is asked for 64 rows at a time, five times as often as it answers at
+its peak (so large that whoever asks takes little of the machine), in some rounds. Prints failed requests, latencies,
+seconds until ready, goodput and memory.
 """
 
 from __future__ import annotations
