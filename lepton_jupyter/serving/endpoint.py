@@ -187,9 +187,9 @@ class Endpoint:
         self._doors.publish(self._listener.tls)
         reason = refused or taken.trouble
         trouble = _told_of(reason, config) if reason is not None else ""
-        self._write_status(config, "ready", error=trouble, error_release=config.release if trouble else None)
         beside = f", {config.beside.kind} {config.beside.version}" if config.beside and taken.beside else ""
         logger.info("release %s: %s%s on port %s", config.release, config.version, beside, self._listener.port)
+        self._write_status(config, "ready", error=trouble, error_release=config.release if trouble else None)
 
     async def _move_to(self, listener: Listener) -> None:
         """Answer there from now on; who is connected to the one before may ask it once more."""
