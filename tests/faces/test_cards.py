@@ -19,6 +19,7 @@ from lepton_jupyter.faces.objects.asking import lines_for
 from lepton_jupyter.faces.objects.curve import curve
 from lepton_jupyter.faces.objects.dataset import DatasetCard
 from lepton_jupyter.faces.objects.evaluation import Evaluation
+from lepton_jupyter.faces.objects.export import Export
 from lepton_jupyter.faces.objects.history import History
 from lepton_jupyter.faces.objects.run import run_html, run_text, snapshot
 from lepton_jupyter.faces.objects.table import Table
@@ -30,6 +31,7 @@ from lepton_jupyter.formats.evaluation import Comparison, EvaluationRecord, Inte
 from lepton_jupyter.formats.records import DatasetRecord, Finding
 from lepton_jupyter.formats.schema import Column, ImageInput, Schema
 from lepton_jupyter.formats.views import BesideView, EndpointView, Failure, Release, RunView, VersionView
+from lepton_jupyter.stages.deploy.export.place import Exported
 
 EVIL = "<script>alert('x')</script>"
 EVENTS = [
@@ -162,6 +164,13 @@ def test_an_endpoint_of_files_or_arrays_says_how_it_is_asked(tmp_path: Path) -> 
     assert "rows = np.zeros((1, 2, 5), np.float32)" in arrays[1]
     assert Endpoint(view, _asker(tmp_path), asking=arrays).asking == arrays
     assert lines_for(view, Schema(columns=(Column(name="n", kind="number"),)), None) == []
+
+
+def test_the_card_of_a_graph_names_what_reads_its_prose(tmp_path: Path) -> None:
+    record = Exported(format="onnx", version="Net@3", model="Net", manifest_hash="a", parts={"graph.onnx": 1})
+    assert Export(record, tmp_path).next_lines[0] == "pip install onnxruntime"
+    prose = msgspec.structs.replace(record, parts={"graph.onnx": 1, "tokenizer.json": 2})
+    assert Export(prose, tmp_path).next_lines[0] == "pip install onnxruntime tokenizers"
 
 
 def test_where_an_endpoint_shows_a_certificate_every_way_to_ask_trusts_it_alone(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ class Net:
         ("%lepton stop ", ["diagnosis", "weekly", "ab12cd34ef56"]),
         ("%lepton tick ", ["weekly"]),
         ("%lepton monitor ", ["diagnosis"]),
+        ("%lepton token ", ["diagnosis"]),
         ("%lepton export ", ["TumorNet"]),
         ("%lepton export TumorNet --format ", ["oci", "docker", "kserve", "onnx"]),
         ("%lepton delete ", ["dataset/wdbc", "model/TumorNet", "endpoint/diagnosis", "schedule/weekly"]),

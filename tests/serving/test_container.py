@@ -223,6 +223,14 @@ def test_a_token_file_and_a_certificate_that_are_mounted_anew_are_taken(
     assert process.wait(timeout=20) == 0
 
 
+@pytest.mark.parametrize(
+    ("variable", "said"), [("LEPTON_LOG_DAYS", "inf"), ("LEPTON_LOG_GB", "0"), ("LEPTON_LOG_SHARE", "2")]
+)
+def test_options_that_are_none_are_named(environment: dict[str, str], variable: str, said: str) -> None:
+    with pytest.raises(LeptonError, match=f"{variable} is '{said}'; wanted: "):
+        prepare(environment | {variable: said})
+
+
 def test_a_certificate_comes_with_its_key(environment: dict[str, str], tmp_path: Path) -> None:
     cert, _ = write_certificate(tmp_path / "one")
     with pytest.raises(LeptonError, match="LEPTON_TLS_CERT is set without LEPTON_TLS_KEY"):

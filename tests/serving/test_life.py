@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from lepton_jupyter.core.processes import is_held
+from lepton_jupyter.core.processes import is_held, spawn
 from lepton_jupyter.formats.bundle import GRAPH
 from lepton_jupyter.formats.requestlog import read_segment, segments
+from lepton_jupyter.serving.endpoint import EXIT_BROKEN
 from tests.serving.graphs import ROW, SCHEMA_BINARY, TOKEN, Server, graph, make_bundle
 
 pytestmark = pytest.mark.slow
@@ -167,6 +170,34 @@ def test_a_port_in_use_is_an_error_and_exit_code_3(new_server: NewServer, tmp_pa
     status = server.status()
     assert status is not None
     assert (status.state, status.error, status.port) == ("error", f"port {port} is in use", port)
+    assert not is_held(server.lock)
+
+
+BROKEN = """
+import asyncio, sys
+from pathlib import Path
+from lepton_jupyter.serving.__main__ import main
+from lepton_jupyter.serving.endpoint import Endpoint
+async def work(self):
+    while not (self.folder.root / "break").exists():
+        await asyncio.sleep(0.02)
+    raise RuntimeError("a bug of ours")
+Endpoint._keep_doors = work
+sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+"""
+
+
+def test_an_endpoint_that_can_only_go_on_by_half_ends(new_server: NewServer, tmp_path: Path) -> None:
+    server = new_server()
+    server.configure(make_bundle(tmp_path / "b"))
+    argv = [sys.executable, "-c", BROKEN, str(server.folder.root), str(server.lock)]
+    server.process = spawn(argv, env=os.environ, cwd=server.folder.root, log=server.folder.log)
+    server.wait()
+    assert server.predict(ROW)
+    (server.folder.root / "break").touch()
+    assert server.process.wait(timeout=20) == EXIT_BROKEN
+    said = server.folder.log.read_text()
+    assert "the endpoint cannot go on" in said and "RuntimeError: a bug of ours" in said
     assert not is_held(server.lock)
 
 
