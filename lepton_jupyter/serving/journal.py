@@ -6,8 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,6 @@ from lepton_jupyter.core.errors import LeptonError
 from lepton_jupyter.formats.endpoint import Options
 from lepton_jupyter.formats.personal import TENSOR, mode_of
 from lepton_jupyter.formats.requestlog import (
-    Logged,
     LoggedBatch,
     LoggedRequest,
     SegmentWriter,
@@ -195,7 +193,7 @@ class Journal:
         for frame in answered.values():
             self._write_frame(frame)
         for each in refused:
-            self._put(1, partial(_as_it_is, each))
+            self._put(each)
         return n_rows
 
     def _write_frame(self, frame: Sequence[_Answered]) -> None:
@@ -205,12 +203,13 @@ class Journal:
             self.n_left_out += 0 if frame[0].is_shadow else len(frame) - len(kept)
             frame = kept
         if frame:
-            self._put(len(frame), partial(_record, frame, self._key_path))
+            self._put(frame)
 
-    def _put(self, n_requests: int, make: Callable[[], Logged]) -> None:
+    def _put(self, told: LoggedRequest | Sequence[_Answered]) -> None:
         """Write one record; whatever keeps it from being written, those behind it are."""
+        n_requests = 1 if isinstance(told, LoggedRequest) else len(told)
         try:
-            self._writer.write(make())
+            self._writer.write(told if isinstance(told, LoggedRequest) else _record(told, self._key_path))
         except LeptonError as error:  # no key: what would be a pseudonym is not written as it is
             self.n_not_written += n_requests
             logger.warning("%s %d requests are not logged", error.message, n_requests)
@@ -222,10 +221,6 @@ class Journal:
 def _worth(outputs: Outputs) -> int:
     """Return how much room a request takes: one without rows takes some too."""
     return max(1, len(outputs.prediction))
-
-
-def _as_it_is(record: LoggedRequest) -> LoggedRequest:
-    return record
 
 
 def _share(release: Release) -> float:

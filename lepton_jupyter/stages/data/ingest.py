@@ -29,14 +29,8 @@ from lepton_jupyter.stages.data.target import MISSING_CODE, Target, codes_of, re
 
 __all__ = ["add", "read_table"]
 
-SHAPING = (
-    "target", "positive", "id", "split", "group", "time", "ignore", "text", "seed", "personal", "image_size",
-)  # fmt: skip
-LATER = (
-    "text",
-    "personal",
-    "image_size",
-)  # flags that datasets of before do not know: where they say nothing, they are left out
+SHAPING = ("target", "positive", "id", "split", "group", "time", "ignore", "text", "seed", "personal", "image_size")
+LATER = ("text", "personal", "image_size")  # datasets of before do not know them: where they say nothing, left out
 SPLITTING = ("split", "group", "time", "seed")
 MIN_ROWS = 2
 
