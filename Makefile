@@ -21,8 +21,8 @@ $(READY): pyproject.toml constraints.txt $(FRONT)
 demo: $(READY)  ## run the quickstart from data to endpoint in a home of its own
 	@$(RUN) example_notebooks/demo.py
 
-lab: $(READY)  ## open JupyterLab on the examples
-	@cd example_notebooks && ../$(RUN) -m jupyterlab
+lab: $(READY)  ## open JupyterLab on the examples (as root, in a container, too)
+	@cd example_notebooks && ../$(RUN) -m jupyterlab $$(test $$(id -u) -ne 0 || echo --allow-root)
 
 test: lint types walls unit notebooks front browser  ## everything that must hold
 
